@@ -1,0 +1,419 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * Everything a child has started, as one thing (group.h). Decides between a cgroup and the
+ * fallback, and holds the only fork of the program that puts a child where it belongs before
+ * its first instruction. Runs in root and supervisors. A group owns two descriptors: its
+ * directory and the file of its events. Never allocates after group_base_open().
+ *
+ * COPPICE_NO_CGROUP=1 in the environment of root chooses the fallback.
+ */
+#include "ipc/group.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fds.h"
+#include "ipc/group_private.h"
+
+#define HIDING_MS 200     /* longer than any execve takes to show its arguments */
+#define BASE_WAIT_MS 2000 /* for what a former node left, and at the node's end */
+
+static void try_clone_into(int cgroup);
+
+/* --- bases --- */
+
+/* Kills what is in a cgroup until it is empty, or for so long. Blocks: only for a node's start and end. */
+static void empty(int dirfd, int64_t wait_ms)
+{
+	int64_t until = clock_mono_ms() + wait_ms;
+	int events = cgroup_open_events(dirfd);
+	struct pollfd p = { .fd = events, .events = POLLPRI };
+
+	while (events >= 0 && cgroup_populated(events) && clock_mono_ms() < until) {
+		cgroup_kill(dirfd);
+		poll(&p, 1, 20);
+	}
+	fds_close(&events);
+}
+
+/* Empties and removes `name` below parent, if it is there. */
+static void clear(int parent, const char *name)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	empty(fd, BASE_WAIT_MS);
+	close(fd);
+	cgroup_remove(parent, name);
+}
+
+void group_base_open(struct group_base *base, const char *name)
+{
+	const char *no = getenv("COPPICE_NO_CGROUP");
+	int own = no && strcmp(no, "1") == 0 ? -1 : cgroup_open_own();
+	bool existed;
+
+	base->dirfd = -1;
+	if (own < 0)
+		return;
+	clear(own, name);
+	base->dirfd = cgroup_make(own, name, &existed);
+	close(own);
+	if (base->dirfd >= 0)
+		try_clone_into(base->dirfd);
+}
+
+void group_base_remove(struct group_base *base, const char *name)
+{
+	int parent;
+
+	if (base->dirfd < 0)
+		return;
+	parent = openat(base->dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	fds_close(&base->dirfd);
+	if (parent < 0)
+		return;
+	clear(parent, name);
+	close(parent);
+}
+
+void group_base_kill(const struct group_base *base)
+{
+	if (base->dirfd >= 0)
+		cgroup_kill(base->dirfd);
+}
+
+/* --- one group --- */
+
+static void forget_cgroup(struct group *g)
+{
+	fds_close(&g->dirfd);
+	fds_close(&g->events_fd);
+}
+
+void group_open(struct group *g, const struct group_base *base, const char *name)
+{
+	*g = (struct group){ .dirfd = -1, .events_fd = -1 };
+	if (base->dirfd < 0)
+		return;
+	g->dirfd = cgroup_make(base->dirfd, name, &g->killed); /* what is left of another life may have been */
+	if (g->dirfd < 0)
+		return;
+	g->events_fd = cgroup_open_events(g->dirfd);
+	if (g->events_fd < 0)
+		forget_cgroup(g);
+}
+
+/* Unique is what it has to be; when the kernel has no random bytes yet, time and pid serve. */
+static void draw(uint8_t *raw, size_t n)
+{
+	static uint64_t count;
+	uint64_t seed[2];
+
+	if (getrandom(raw, n, GRND_NONBLOCK) == (ssize_t)n)
+		return;
+	seed[0] = (uint64_t)clock_mono_ns() ^ (uint64_t)clock_real_us() << 20;
+	seed[1] = (uint64_t)getpid() << 32 | ++count;
+	memcpy(raw, seed, n < sizeof seed ? n : sizeof seed);
+}
+
+void group_renew(struct group *g)
+{
+	static const char hex[] = "0123456789abcdef";
+	uint8_t raw[GROUP_INVOCATION / 2];
+	size_t i;
+
+	draw(raw, sizeof raw);
+	for (i = 0; i < sizeof raw; i++) {
+		g->invocation[2 * i] = hex[raw[i] >> 4];
+		g->invocation[2 * i + 1] = hex[raw[i] & 15];
+	}
+	g->invocation[GROUP_INVOCATION] = '\0';
+}
+
+void group_close(struct group *g, const struct group_base *base, const char *name)
+{
+	bool had = g->dirfd >= 0;
+
+	forget_cgroup(g);
+	if (had && base->dirfd >= 0)
+		cgroup_remove(base->dirfd, name);
+}
+
+void group_as_base(const struct group *g, struct group_base *base_r)
+{
+	base_r->dirfd = g->dirfd;
+}
+
+/* --- fork --- */
+
+/* What libc has registered with the kernel for the only thread; the same in every process of the node. */
+static struct {
+	bool known;
+	int *tid;            /* libc's copy of the thread id, NULL if not found */
+	void *robust;        /* head of its list of robust mutexes */
+	size_t robust_size;
+} libc;
+
+static void learn_libc(void)
+{
+	if (libc.known)
+		return;
+	libc.known = true;
+	if (prctl(PR_GET_TID_ADDRESS, &libc.tid) < 0 || (libc.tid && *libc.tid != (int)syscall(SYS_gettid)))
+		libc.tid = NULL;
+	if (syscall(SYS_get_robust_list, 0, &libc.robust, &libc.robust_size) < 0)
+		libc.robust = NULL;
+}
+
+void group_forked(struct group *g)
+{
+	g->main = getpid();
+	if (libc.robust)
+		syscall(SYS_set_robust_list, libc.robust, libc.robust_size);
+}
+
+/* clone3 as fork() would do it: libc's copy of the thread id is kept right too. */
+static pid_t clone_into(int cgroup, int *pidfd)
+{
+	struct clone_args args = { .exit_signal = SIGCHLD };
+
+	learn_libc();
+	if (pidfd) {
+		args.flags |= CLONE_PIDFD;
+		args.pidfd = (uintptr_t)pidfd;
+	}
+	if (libc.tid) {
+		args.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
+		args.child_tid = (uintptr_t)libc.tid;
+	}
+	if (cgroup >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)cgroup;
+	}
+	return (pid_t)syscall(SYS_clone3, &args, sizeof args);
+}
+
+/*
+ * Linux compares how often a new process's cgroup was killed with how often its parent's was, where it
+ * should look at the former alone (seen in 6.18): after a cgroup.kill, whoever is cloned into that
+ * cgroup is killed at birth. So a cgroup that was killed is made anew before it is used again; and
+ * if our own cgroup was ever killed, before we came, no clone goes into another one at all.
+ */
+static bool clone_into_is_deadly;
+
+static void try_clone_into(int cgroup)
+{
+	sigset_t all, old;
+	int status = 0;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = clone_into(cgroup, NULL);
+	if (pid == 0)
+		_exit(0);
+	if (pid > 0 && waitpid(pid, &status, 0) == pid)
+		clone_into_is_deadly = WIFSIGNALED(status);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
+/* A killed cgroup is empty by now; if it cannot be replaced, the child has to enter it by itself. */
+static bool renew_killed(struct group *g)
+{
+	int events;
+
+	if (!g->killed || g->dirfd < 0)
+		return true;
+	if (cgroup_renew(&g->dirfd) < 0)
+		return false;
+	events = cgroup_open_events(g->dirfd);
+	fds_close(&g->events_fd);
+	g->events_fd = events;
+	g->killed = false;
+	if (events < 0)
+		forget_cgroup(g);
+	return true;
+}
+
+/* Kernels (or filters) without clone3, or with one that is too old for cgroups. */
+static pid_t fork_into(int cgroup, int *pidfd)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		if (cgroup < 0 || cgroup_enter(cgroup) == 0)
+			errno = 0;
+	} else if (pid > 0 && pidfd) {
+		*pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	}
+	return pid;
+}
+
+static bool lacks_clone3(int err)
+{
+	return err == ENOSYS || err == EPERM || err == EINVAL || err == E2BIG;
+}
+
+static bool cgroup_unusable(int err)
+{
+	return err == EACCES || err == EBUSY || err == EOPNOTSUPP || err == ENODEV || err == EBADF;
+}
+
+pid_t group_fork(struct group *g, int *pidfd_r)
+{
+	pid_t pid;
+
+	if (pidfd_r)
+		*pidfd_r = -1;
+	if (!renew_killed(g) || (g->dirfd >= 0 && clone_into_is_deadly))
+		return fork_into(g->dirfd, pidfd_r);
+	pid = clone_into(g->dirfd, pidfd_r);
+	if (pid < 0 && g->dirfd >= 0 && cgroup_unusable(errno)) {
+		forget_cgroup(g);
+		pid = clone_into(-1, pidfd_r);
+	}
+	if (pid < 0 && lacks_clone3(errno))
+		return fork_into(g->dirfd, pidfd_r);
+	if (pid == 0)
+		errno = 0;
+	return pid;
+}
+
+/* --- who is left, and signals --- */
+
+struct strays {
+	group_living_f *living;
+	void *ctx;
+	pid_t main;
+	int sig;   /* to send; 0: only look */
+	bool any;
+};
+
+/* A process within execve shows no environment for a moment, and may be a living child's. Whoever goes on
+ * like that is not executing but hiding. */
+static bool is_undecided(pid_t pid)
+{
+	static pid_t suspect;
+	static int64_t since_ms;
+	int64_t now;
+
+	if (!proc_is_executing(pid))
+		return false;
+	now = clock_mono_ms();
+	if (pid != suspect) {
+		suspect = pid;
+		since_ms = now;
+	}
+	return now - since_ms < HIDING_MS;
+}
+
+enum stray { STRAY_NO, STRAY_YES, STRAY_MAYBE };
+
+/* Tells whether this child of ours is an orphan that belongs to no living child. */
+static enum stray is_stray(const struct strays *s, pid_t pid)
+{
+	char inv[GROUP_INVOCATION + 1];
+	struct proc_info info;
+
+	if (pid == s->main || s->living(s->ctx, "", pid) || !proc_stat(pid, &info))
+		return STRAY_NO;
+	if (info.state == 'Z' || info.state == 'X')
+		return STRAY_MAYBE;
+	proc_invocation(pid, inv);
+	if (s->living(s->ctx, inv, info.session))
+		return STRAY_NO;
+	return inv[0] == '\0' && is_undecided(pid) ? STRAY_MAYBE : STRAY_YES;
+}
+
+static bool serve_stray(void *ctx, pid_t pid)
+{
+	struct strays *s = ctx;
+
+	enum stray stray = is_stray(s, pid);
+
+	if (stray == STRAY_NO)
+		return true;
+	s->any = true;
+	if (s->sig == 0)
+		return false; /* one is enough */
+	if (stray == STRAY_YES)
+		kill(pid, s->sig); /* our child, not reaped: nobody else can have the number */
+	return true;
+}
+
+void group_signal(struct group *g, int sig, group_living_f *living, void *ctx)
+{
+	struct strays s = { .living = living, .ctx = ctx, .main = g->main, .sig = sig };
+
+	if (g->dirfd >= 0 && sig == SIGKILL) {
+		g->killed = true;
+		cgroup_kill(g->dirfd);
+	} else if (g->dirfd >= 0) {
+		cgroup_signal(g->dirfd, sig);
+	} else {
+		if (g->main > 0) {
+			/* It leads its group as long as it is not reaped; before its setsid there is none. */
+			kill(-g->main, sig);
+			kill(g->main, sig);
+		}
+		proc_each_child(serve_stray, &s);
+	}
+}
+
+bool group_populated(struct group *g, group_living_f *living, void *ctx)
+{
+	struct strays s = { .living = living, .ctx = ctx, .main = g->main };
+
+	if (g->events_fd >= 0)
+		return cgroup_populated(g->events_fd);
+	if (g->main > 0)
+		return true;
+	proc_each_child(serve_stray, &s);
+	return s.any;
+}
+
+bool group_contains(const struct group *g, pid_t pid)
+{
+	char inv[GROUP_INVOCATION + 1];
+	struct proc_info info;
+
+	if (pid <= 0)
+		return false;
+	if (pid == g->main)
+		return true;
+	if (g->dirfd >= 0)
+		return cgroup_contains(g->dirfd, pid);
+	if (g->main > 0 && proc_stat(pid, &info) && info.session == g->main)
+		return true;
+	proc_invocation(pid, inv);
+	return inv[0] != '\0' && strcmp(inv, g->invocation) == 0;
+}
+
+static bool kill_one(void *ctx, pid_t pid)
+{
+	(void)ctx;
+	kill(pid, SIGKILL);
+	return true;
+}
+
+void group_kill_children(void)
+{
+	proc_each_child(kill_one, NULL);
+}
