@@ -1,0 +1,11 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/* All of libcoppice. Including only the header of the module in use is just as good. */
+#ifndef COPPICE_COPPICE_H
+#define COPPICE_COPPICE_H
+
+#include <coppice/exit.h>
+#include <coppice/version.h>
+
+#endif
