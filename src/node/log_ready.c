@@ -1,0 +1,129 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * ready = "log:REGEX": looks for the first line of a run that matches. Hides how lines that come
+ * in pieces are put together, and how long one may be: only its first 8 KB are looked at, and
+ * back-references, whose matching may take for ever, are refused, so that no child's output can
+ * stop the log process. Runs in the log process.
+ *
+ * Regime: allocates when a stream is adopted; regexec may allocate, and without memory a line does
+ * not match.
+ */
+#include "node/log_private.h"
+
+#include <errno.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LINE_MAX_BYTES 8192
+
+struct log_ready {
+	regex_t re;
+	size_t len;    /* bytes of the unfinished line; what goes beyond the cap is not kept */
+	char line[LINE_MAX_BYTES];
+};
+
+static bool has_back_reference(const char *regex)
+{
+	const char *p;
+
+	for (p = regex; *p != '\0'; p++)
+		if (*p == '\\' && *++p >= '1' && *p <= '9')
+			return true;
+		else if (*p == '\0')
+			return false;
+	return false;
+}
+
+static int compile(struct log_ready *r, const char *regex, char *why_r, size_t size)
+{
+	int err;
+
+	if (has_back_reference(regex)) {
+		snprintf(why_r, size, "back-references are not supported");
+		errno = EINVAL;
+		return -1;
+	}
+	err = regcomp(&r->re, regex, REG_EXTENDED | REG_NOSUB);
+	if (err == 0)
+		return 0;
+	regerror(err, &r->re, why_r, size);
+	errno = err == REG_ESPACE ? ENOMEM : EINVAL;
+	return -1;
+}
+
+struct log_ready *log_ready_create(const char *regex, char *why_r, size_t size)
+{
+	struct log_ready *r = malloc(sizeof(*r));
+	int err;
+
+	if (!r)
+		return NULL;
+	r->len = 0;
+	if (compile(r, regex, why_r, size) == 0)
+		return r;
+	err = errno;
+	free(r);
+	errno = err;
+	return NULL;
+}
+
+void log_ready_destroy(struct log_ready **r)
+{
+	if (!*r)
+		return;
+	regfree(&(*r)->re);
+	free(*r);
+	*r = NULL;
+}
+
+static void keep(struct log_ready *r, const uint8_t *buf, size_t len)
+{
+	if (len > sizeof(r->line) - r->len)
+		len = sizeof(r->line) - r->len;
+	memcpy(r->line + r->len, buf, len);
+	r->len += len;
+}
+
+void log_ready_reset(struct log_ready *r, const uint8_t *line, size_t len)
+{
+	r->len = 0;
+	keep(r, line, len);
+}
+
+static bool matches(struct log_ready *r, const char *line, size_t len)
+{
+	regmatch_t range = { .rm_so = 0, .rm_eo = (regoff_t)(len < LINE_MAX_BYTES ? len : LINE_MAX_BYTES) };
+
+	return regexec(&r->re, line, 1, &range, REG_STARTEND) == 0;
+}
+
+/* The line that ends with these bytes. */
+static bool line_ends(struct log_ready *r, const uint8_t *buf, size_t len)
+{
+	bool found;
+
+	if (r->len == 0)
+		return matches(r, (const char *)buf, len);
+	keep(r, buf, len);
+	found = matches(r, r->line, r->len);
+	r->len = 0;
+	return found;
+}
+
+bool log_ready_feed(struct log_ready *r, const uint8_t *buf, size_t len)
+{
+	const uint8_t *nl;
+
+	while ((nl = memchr(buf, '\n', len)) != NULL) {
+		if (line_ends(r, buf, (size_t)(nl - buf)))
+			return true;
+		len -= (size_t)(nl - buf) + 1;
+		buf = nl + 1;
+	}
+	keep(r, buf, len);
+	return false;
+}

@@ -1,0 +1,216 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * The start of a service: its descriptors, the fork, and the end of the start. Everything that
+ * can fail is made and watched before the fork, so that afterwards the process is known
+ * completely or not at all. Runs in supervisor processes; allocates nothing.
+ */
+#include "node/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fds.h"
+#include "node/exec_child.h"
+#include "node/service_private.h"
+
+/* --- the status pipe --- */
+
+/* Reads what the child said on its way to execve. Waits for its end of file, or for its death. */
+static void read_status(struct service *s)
+{
+	struct exec_report r;
+	ssize_t n;
+
+	while (s->status.fd >= 0 && (n = read(s->status.fd, &r, sizeof r)) >= 0) {
+		if (n == 0) {
+			service_close_source(s, &s->status);
+			s->executed = s->about_to_exec;
+		} else if (n == sizeof r && r.err != 0) {
+			s->about_to_exec = false;
+			s->reason = cop_exit_make_text(COP_EXIT_EXEC, r.err, exec_step_name(r.step));
+			if (s->state == SERVICE_STARTING)
+				s->state = SERVICE_FAILING; /* it is ending by itself */
+		} else if (n == sizeof r) {
+			s->about_to_exec = true;
+			s->marks_lost += r.mark_skipped;
+		}
+	}
+}
+
+static void status_ready(struct loop_source *src, uint32_t events)
+{
+	struct service *s = src->ctx;
+
+	(void)events;
+	read_status(s);
+	if (!s->executed || s->state != SERVICE_STARTING)
+		return;
+	if (s->mode == SPEC_READY_EXEC)
+		s->probed = true;
+	else
+		ready_begin(s);
+	service_check_ready(s);
+}
+
+/* --- completion --- */
+
+void service_check_ready(struct service *s)
+{
+	int64_t now;
+
+	if (s->state != SERVICE_STARTING || !s->executed || !s->probed || s->asked)
+		return;
+	now = clock_mono_ms();
+	service_end_start(s);
+	s->state = SERVICE_RUNNING;
+	service_watch_start(s);
+	s->ops->ready(s->ctx, (uint32_t)(now - s->since_ms));
+}
+
+void service_catch_up(struct service *s)
+{
+	read_status(s);
+	if (s->executed && s->state == SERVICE_STARTING) {
+		if (s->mode == SPEC_READY_EXEC)
+			s->probed = true;
+		ready_fd_look(s);
+	}
+	notify_look(s, 64);
+	service_check_ready(s);
+}
+
+void service_end_start(struct service *s)
+{
+	ready_end(s);
+	loop_timer_cancel(s->loop, &s->deadline);
+}
+
+static void start_timed_out(struct loop_timer *t)
+{
+	struct service *s = t->ctx;
+
+	if (s->state != SERVICE_STARTING)
+		return;
+	if (s->asked || s->pid == 0)
+		return; /* its end is under way, or has to be waited for anyway */
+	service_fail(s, cop_exit_make(COP_EXIT_TIMEOUT, 0));
+}
+
+void service_start_timeout_set(struct service *s, int64_t at_ms)
+{
+	loop_timer_set(s->loop, &s->deadline, at_ms, start_timed_out, s);
+}
+
+/* --- descriptors --- */
+
+/* Makes the pipe on which the child speaks until execve, and watches it. */
+static int open_status(struct service *s, int *write_end_r)
+{
+	int fd[2];
+
+	if (pipe2(fd, O_CLOEXEC) < 0)
+		return -1;
+	if (fds_set_nonblock(fd[0], true) < 0 ||
+	    loop_attach(s->loop, &s->status, fd[0], EPOLLIN, status_ready, s) < 0) {
+		fds_close(&fd[0]);
+		fds_close(&fd[1]);
+		return -1;
+	}
+	*write_end_r = fd[1];
+	return 0;
+}
+
+static int open_all(struct service *s, struct exec_plan *p)
+{
+	if (service_log_prepare(s) < 0 || open_status(s, &p->status) < 0 || notify_open(s) < 0)
+		return -1;
+	return s->mode == SPEC_READY_FD ? ready_fd_open(s, &p->ready) : 0;
+}
+
+/* --- fork --- */
+
+static void start_failed_early(struct service *s, int err)
+{
+	struct cop_exit reason = cop_exit_make_text(COP_EXIT_EXEC, err, exec_step_name(EXEC_STEP_FORK));
+
+	service_close_source(s, &s->status);
+	notify_close(s);
+	service_end_start(s);
+	s->state = SERVICE_IDLE;
+	if (s->asked)
+		s->ops->exited(s->ctx, &reason, 0, true, 0);
+	else
+		s->ops->start_failed(s->ctx, &reason, 0);
+}
+
+/* All signals are blocked around the fork, so that none acts on the child before it is ready for it. */
+static pid_t fork_child(struct service *s, const struct exec_plan *p)
+{
+	sigset_t all, old;
+	pid_t pid;
+	int err;
+
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &old);
+	pid = group_fork(&s->group, NULL);
+	if (pid == 0)
+		exec_child(p);
+	err = errno;
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	errno = err;
+	return pid;
+}
+
+static void started(struct service *s, pid_t pid)
+{
+	uint32_t timeout = service_worker(s)->ready_timeout_ms;
+
+	s->pid = s->last_pid = s->group.main = pid;
+	s->uid = service_worker(s)->uid == SPEC_UNSET_ID ? geteuid() : service_worker(s)->uid;
+	s->watchdog_ms = service_worker(s)->watchdog_ms;
+	if (timeout > 0)
+		service_start_timeout_set(s, s->since_ms + timeout);
+	s->ops->created(s->ctx, pid);
+}
+
+/* With kill_group = false and no cgroup, what is left of earlier lives is known by the invocation alone. */
+static void renew(struct service *s)
+{
+	if (s->group.invocation[0] == '\0' || service_worker(s)->kill_group || s->group.dirfd >= 0)
+		group_renew(&s->group);
+}
+
+void service_spawn(struct service *s)
+{
+	struct exec_plan p = {
+		.node = s->node, .img = s->img, .child = s->spec, .supervisor = getpid(),
+		.status = -1, .log = -1, .ready = -1,
+		.invocation = s->group.invocation, .notify = s->notify_name,
+	};
+	pid_t pid = -1;
+	int err = 0;
+
+	s->clearing = false;
+	renew(s);
+	s->since_ms = clock_mono_ms();
+	ready_before(s);
+	if (open_all(s, &p) < 0) {
+		err = errno;
+	} else {
+		p.log = s->log_w;
+		pid = fork_child(s, &p);
+		err = errno;
+	}
+	fds_close(&p.status);
+	fds_close(&p.ready);
+	if (pid < 0)
+		start_failed_early(s, err);
+	else
+		started(s, pid);
+}
