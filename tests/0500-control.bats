@@ -116,9 +116,8 @@ walk(json.load(sys.stdin)["root"])' | tr '\n' ' '
 		node = "steered";
 		supervisor: { children = ( { id = "a"; exec = [ "/bin/sleep", "1000" ]; log = "null"; } ); };
 	END
-	prlimit --nofile=40:40 --pid $BASHPID
 	node_start
-	prlimit --nofile=1024:4096 --pid $BASHPID 2>/dev/null || true
+	prlimit --nofile=30:30 --pid "$(control_pid)"
 	client descriptors "$(control_pid)"
 }
 

@@ -327,7 +327,7 @@ END
 	demo_start
 	cop events --json | json_lines "[e['seq'] for e in j] == sorted(e['seq'] for e in j) and
 		all(k in e for e in j for k in ('seq', 'time', 'event')) and
-		[e['path'] for e in j if e['event'] == 'start'][:1] == ['cache']"
+		[e['path'] for e in j if e['event'] == 'start'][:2] == ['/', 'cache']"
 	last=$(cop events --json | tail -n 1 | field seq)
 	run cop events --json --since $((last + 1))
 	assert_status 0
@@ -354,12 +354,18 @@ END
 	cop log cache -n all --json | json_lines "[l['line'] for l in j if 'one' in l['line']] != []"
 	run cop log nobody
 	assert_status 4
-	cop log cache --follow -n 0 >"$COP_TMP/followed" 3>&- &
+	cop log cache --follow -n all >"$COP_TMP/followed" 3>&- &
 	follower=$!
+	wait_until "$COP_DEADLINE" followed two 1
 	cop restart cache
-	wait_until "$COP_DEADLINE" grep -q two "$COP_TMP/followed"
+	wait_until "$COP_DEADLINE" followed two 2
 	node_stop
 	wait "$follower"
+}
+
+# followed TEXT N: exactly N lines of what was followed so far contain it.
+followed() {
+	[ "$(grep -c "$1" "$COP_TMP/followed")" = "$2" ]
 }
 
 log_has() {

@@ -5,9 +5,10 @@
  * killer ROUNDS UP_MS SETTLE_MS FILE...: each FILE is the record of one service under one
  * supervisor, all of them running at the same time. In each round every service is killed in
  * turn, at least UP_MS after its start and SETTLE_MS after the previous service came back, when
- * the machine is quiet again. Prints a line for each kill: the number of the FILE and the
- * nanoseconds from just before the kill to the first instruction of the replacement. A service
- * that does not come back within DEADLINE_MS is reported with a minus and left alone.
+ * no process but this one wants to run (if it takes longer than a second until that is so, it is
+ * killed all the same). Prints a line for each kill: the number of the FILE and the nanoseconds
+ * from just before the kill to the first instruction of the replacement. A service that does not
+ * come back within DEADLINE_MS is reported with a minus and left alone.
  *
  * The replacement took its time itself, so how often this program looks has no influence; it
  * looks rarely, in order not to disturb.
@@ -26,7 +27,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 2, DEADLINE_MS = 15000 };
+enum { LOOK_MS = 2, DEADLINE_MS = 15000, CALM_LOOKS = 5, CALM_MAX_LOOKS = 500 };
 
 struct service {
 	int fd;
@@ -79,11 +80,36 @@ static void await_age(const struct service *s, uint64_t up_ms)
 		sleep_ms((due - now) / 1000000 + 1);
 }
 
-static void measure(int number, struct service *s, uint64_t up_ms)
+/* The number of runnable processes is the part before the slash in "0.00 0.00 0.00 1/90 123". */
+static int runnable(int loadavg)
+{
+	char text[128];
+	const char *slash;
+	ssize_t n = pread(loadavg, text, sizeof text - 1, 0);
+
+	if (n <= 0)
+		return 1;
+	text[n] = '\0';
+	slash = strchr(text, '/');
+	while (slash != NULL && slash > text && slash[-1] != ' ')
+		slash--;
+	return slash != NULL ? atoi(slash) : 1;
+}
+
+static void await_calm(int loadavg)
+{
+	for (int calm = 0, looks = 0; calm < CALM_LOOKS && looks < CALM_MAX_LOOKS; looks++) {
+		calm = runnable(loadavg) <= 1 ? calm + 1 : 0;
+		sleep_ms(LOOK_MS);
+	}
+}
+
+static void measure(int number, struct service *s, uint64_t up_ms, int loadavg)
 {
 	uint64_t killed;
 
 	await_age(s, up_ms);
+	await_calm(loadavg);
 	killed = now_ns();
 	if (kill((pid_t)s->last.pid, SIGKILL) < 0 || !await_start(s)) {
 		s->lost = true;
@@ -106,7 +132,7 @@ static bool attach(struct service *s, const char *file)
 
 int main(int argc, char **argv)
 {
-	int n = argc - 4, rounds;
+	int n = argc - 4, rounds, loadavg;
 	uint64_t up_ms, settle_ms;
 	struct service *s;
 
@@ -117,8 +143,9 @@ int main(int argc, char **argv)
 	rounds = atoi(argv[1]);
 	up_ms = strtoull(argv[2], NULL, 10);
 	settle_ms = strtoull(argv[3], NULL, 10);
+	loadavg = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
 	s = calloc((size_t)n, sizeof *s);
-	if (s == NULL)
+	if (s == NULL || loadavg < 0)
 		return 1;
 	for (int i = 0; i < n; i++)
 		s[i].lost = !attach(&s[i], argv[4 + i]);
@@ -126,7 +153,7 @@ int main(int argc, char **argv)
 		for (int i = 0; i < n; i++)
 			if (!s[i].lost) {
 				sleep_ms(settle_ms);
-				measure(i, &s[i], up_ms);
+				measure(i, &s[i], up_ms, loadavg);
 			}
 	free(s);
 	return 0;

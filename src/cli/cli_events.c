@@ -8,6 +8,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +19,9 @@
 #include "cli/cli_out.h"
 #include "node/event.h"
 
-#define TRIES 3          /* connections in a row that break without an event */
+#define TRIES 20         /* connections in a row that break without an event */
 #define STEADY_MS 1000   /* one that stood so long was none of them */
+#define PAUSE_MS 50      /* before the next */
 
 enum outcome { OUT_ENDED, OUT_BROKE_OFF };
 
@@ -27,6 +29,7 @@ struct watch {
 	const struct cli_args *args;
 	int64_t deadline_ms;
 	uint64_t since;   /* of the next request */
+	int64_t not_before_us; /* events that happened earlier are not shown */
 	char path[CLIENT_PATH_MAX]; /* of the node's socket, once it was found */
 	uid_t uid;        /* who listened there */
 	char *scratch;    /* for event_get() */
@@ -40,13 +43,16 @@ static int put_event(struct watch *w, struct wire_in *body)
 
 	if (body->bad || event_get(body->buf + body->pos, body->len - body->pos, &e, w->scratch, PROTO_FRAME_MAX) < 0)
 		return -1;
+	w->since = seq + 1;
+	if (e.time_us < w->not_before_us)
+		return 0;
+	w->not_before_us = 0;
 	if (w->args->json)
 		event_json(stdout, seq, &e);
 	else if (!w->args->quiet)
 		event_text(stdout, seq, &e);
 	if (w->args->json || !w->args->quiet)
 		fputc('\n', stdout);
-	w->since = seq + 1;
 	return 0;
 }
 
@@ -132,6 +138,16 @@ static enum outcome watch_once(struct watch *w)
 	return out;
 }
 
+/* Before connecting again. What happened since then must not be missed, and when nothing was seen
+ * yet there is no number to go on from: then the clock has to tell what is new. */
+static void look_back(struct watch *w, int64_t started_us)
+{
+	if (w->since == UINT64_MAX) {
+		w->since = 0;
+		w->not_before_us = started_us;
+	}
+}
+
 static uint64_t first_wanted(const struct cli_args *a)
 {
 	if (a->seen & CLI_OPT_SINCE)
@@ -147,16 +163,20 @@ int cli_events(const struct cli_args *a)
 		.since = first_wanted(a),
 		.scratch = cli_alloc(PROTO_FRAME_MAX),
 	};
-	int tries = 0;
-	enum outcome out;
+	int64_t started_us = clock_real_us();
+	enum outcome out = OUT_BROKE_OFF;
+	int tries;
 
-	do {
+	for (tries = 0; out == OUT_BROKE_OFF && tries < TRIES; tries++) {
 		uint64_t since = w.since;
 		int64_t at_ms = clock_mono_ms();
 
+		poll(NULL, 0, tries > 1 ? PAUSE_MS : 0);
 		out = watch_once(&w);
-		tries = w.since == since && clock_mono_ms() - at_ms < STEADY_MS ? tries + 1 : 0;
-	} while (out == OUT_BROKE_OFF && tries < TRIES);
+		if (w.since != since || clock_mono_ms() - at_ms >= STEADY_MS)
+			tries = 0;
+		look_back(&w, started_us);
+	}
 	free(w.scratch);
 	return out == OUT_BROKE_OFF ? call_say_errno(a, EPIPE) : w.status;
 }

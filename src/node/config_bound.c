@@ -5,9 +5,10 @@
  * The worst case of a tree: how many restarts its supervisors can decide on within the top's
  * max_seconds S before the top gives up. Needs no parser; runs where `coppice check` runs.
  *
- * A supervisor with max_restarts m in s seconds does at most m restarts in one window, and
- * k = ceil(S / s) windows (at least one) begin in S seconds; each further life of it, after it
- * gave up and was restarted, adds one window. In L lives it decides on W = m (k - 1 + L) restarts.
+ * A supervisor with max_restarts m in s seconds does at most m restarts in one window of s + 1
+ * whole seconds (both ends count, as in OTP), and k = S / (s + 1) + 1 windows, rounded down, begin
+ * in S seconds; each further life of it, after it gave up and was restarted, adds one. In L lives it
+ * decides on W = m (k - 1 + L) restarts.
  * How often are its children that are supervisors renewed? Each lives once in each of its lives;
  * with one_for_one each of the W restarts may renew one of them, the worst; with the other strategies all
  * of them. So the total of its subtree is linear in L,
@@ -38,9 +39,7 @@ static uint64_t multiply(uint64_t x, uint64_t y)
 
 static uint64_t windows(const struct spec_child *sup, uint32_t seconds)
 {
-	uint64_t k = ((uint64_t)seconds + sup->flags.max_seconds - 1) / sup->flags.max_seconds;
-
-	return k > 0 ? k : 1;
+	return seconds / ((uint64_t)sup->flags.max_seconds + 1) + 1;
 }
 
 static struct line bound(const struct spec_image *img, const struct spec_child *sup, uint32_t seconds)

@@ -63,7 +63,8 @@ static size_t last_lines(const struct log_state *st, const uint8_t *ring, char o
 		out[n++] = (char)ring[pos % LOG_RING_BYTES];
 	if (n == 0)
 		return 0;
-	nl = from > st->run_pos ? memchr(out, '\n', n - 1) : NULL;
+	nl = from > st->run_pos && ring[(from - 1) % LOG_RING_BYTES] != '\n'
+	    ? memchr(out, '\n', n - 1) : NULL;
 	if (nl)
 		start = (size_t)(nl - out) + 1;
 	start += log_death_tail(out + start, n - start);

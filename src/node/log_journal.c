@@ -14,8 +14,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -203,6 +205,27 @@ void log_journal_begin(struct log_journal *j, const struct log_batch *b)
 	set_phase(j, LOG_PHASE_TAKE);
 }
 
+/* Where splice cannot write into a memfd (a file size limit of a few KB, an odd kernel): the same by
+ * read, which a kill in the wrong instant turns into a loss of these bytes. */
+static ssize_t take_by_read(struct log_journal *j, int pipe_fd)
+{
+	int there = 0;
+	ssize_t n;
+
+	if (ioctl(pipe_fd, FIONREAD, &there) == 0 && there == 0) {
+		struct pollfd p = { .fd = pipe_fd, .events = POLLIN };
+
+		if (poll(&p, 1, 0) == 0) { /* not the end of file either */
+			errno = EAGAIN;
+			return -1;
+		}
+	}
+	n = read(pipe_fd, at(j, STAGE_OFF), LOG_BATCH_MAX);
+	if (n > 0)
+		lseek(j->fd, STAGE_OFF + n, SEEK_SET);
+	return n;
+}
+
 ssize_t log_journal_take(struct log_journal *j, int pipe_fd)
 {
 	ssize_t n;
@@ -210,6 +233,8 @@ ssize_t log_journal_take(struct log_journal *j, int pipe_fd)
 	do {
 		n = splice(pipe_fd, NULL, j->fd, NULL, LOG_BATCH_MAX, SPLICE_F_NONBLOCK);
 	} while (n < 0 && errno == EINTR);
+	if (n < 0 && (errno == EFBIG || errno == EINVAL))
+		n = take_by_read(j, pipe_fd);
 	return n;
 }
 

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -83,6 +84,17 @@ static void close_others(struct node *n)
 	}
 	for (i = 0; i < NODE_SOCKETS_MAX; i++)
 		fds_close(&n->sockets[i]);
+}
+
+/* A limit on the size of files that the administrator gave his shell is not meant for logs. */
+static void lift_file_limit(void)
+{
+	struct rlimit rl = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_FSIZE, &rl) == 0 || getrlimit(RLIMIT_FSIZE, &rl) < 0)
+		return;
+	rl.rlim_cur = rl.rlim_max;
+	(void)setrlimit(RLIMIT_FSIZE, &rl);
 }
 
 /* --- the end ------------------------------------------------------------------------------ */
@@ -175,6 +187,7 @@ _Noreturn void log_main(struct node *n, const struct proto_keep_log *kept, const
 		.kept_ready_fds = kept_ready_fds, .kept_slots = kept_slots, .n_kept = n_kept };
 	umask(027);
 	close_others(n);
+	lift_file_limit();
 	open_all(p, &signals);
 	log_link_adopt(p);
 	loop_run(&p->loop);

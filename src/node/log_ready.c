@@ -23,7 +23,7 @@
 struct log_ready {
 	regex_t re;
 	size_t len;    /* bytes of the unfinished line; what goes beyond the cap is not kept */
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES + 1];
 };
 
 static bool has_back_reference(const char *regex)
@@ -80,12 +80,15 @@ void log_ready_destroy(struct log_ready **r)
 	*r = NULL;
 }
 
+/* NULs would end the line for regexec: they count as another control byte. */
 static void keep(struct log_ready *r, const uint8_t *buf, size_t len)
 {
-	if (len > sizeof(r->line) - r->len)
-		len = sizeof(r->line) - r->len;
-	memcpy(r->line + r->len, buf, len);
-	r->len += len;
+	size_t i;
+
+	if (len > LINE_MAX_BYTES - r->len)
+		len = LINE_MAX_BYTES - r->len;
+	for (i = 0; i < len; i++)
+		r->line[r->len++] = buf[i] != 0 ? (char)buf[i] : '\001';
 }
 
 void log_ready_reset(struct log_ready *r, const uint8_t *line, size_t len)
@@ -94,24 +97,13 @@ void log_ready_reset(struct log_ready *r, const uint8_t *line, size_t len)
 	keep(r, line, len);
 }
 
-static bool matches(struct log_ready *r, const char *line, size_t len)
-{
-	regmatch_t range = { .rm_so = 0, .rm_eo = (regoff_t)(len < LINE_MAX_BYTES ? len : LINE_MAX_BYTES) };
-
-	return regexec(&r->re, line, 1, &range, REG_STARTEND) == 0;
-}
-
 /* The line that ends with these bytes. */
 static bool line_ends(struct log_ready *r, const uint8_t *buf, size_t len)
 {
-	bool found;
-
-	if (r->len == 0)
-		return matches(r, (const char *)buf, len);
 	keep(r, buf, len);
-	found = matches(r, r->line, r->len);
+	r->line[r->len] = '\0';
 	r->len = 0;
-	return found;
+	return regexec(&r->re, r->line, 0, NULL, 0) == 0;
 }
 
 bool log_ready_feed(struct log_ready *r, const uint8_t *buf, size_t len)

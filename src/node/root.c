@@ -404,7 +404,8 @@ static int prepare(struct root *r)
 		diag_error_errno("unable to prepare the node");
 		return -1;
 	}
-	if (r->node.fd[NODE_FD_EVENT_W] >= 0 && event_pipe_init(&r->events, r->node.fd[NODE_FD_EVENT_W], EVENT_QUEUE_BYTES) < 0)
+	if (r->node.fd[NODE_FD_EVENT_W] >= 0 &&
+	    event_pipe_init(&r->events, r->node.fd[NODE_FD_EVENT_W], EVENT_QUEUE_BYTES) < 0)
 		return -1;
 	if (open_sockets(r) < 0)
 		return -1;
@@ -441,10 +442,12 @@ static void lower_oom(struct node *n)
 	char text[16];
 	int fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC);
 	ssize_t len = fd < 0 ? -1 : pread(fd, text, sizeof text - 1, 0);
+	int64_t v;
 
-	if (len > 0) {
-		text[len] = '\0';
-		n->oom_inherited = atoi(text);
+	if (len > 0)
+		text[text[len - 1] == '\n' ? len - 1 : len] = '\0';
+	if (len > 0 && text_to_i64(text, -1000, 1000, &v) == 0) {
+		n->oom_inherited = (int)v;
 		snprintf(text, sizeof text, "%d", OOM_ADJ);
 		n->oom_lowered = n->oom_inherited > OOM_ADJ && pwrite(fd, text, strlen(text), 0) > 0;
 	}

@@ -186,6 +186,7 @@ bool sub_reaped(struct sub *s, pid_t pid, int wstatus)
 	if (!s->alive || pid != s->pid)
 		return false;
 	s->alive = false;
+	s->group.main = 0; /* the number is free; its session was its own alone */
 	s->wstatus = wstatus;
 	s->ran_ms = (uint64_t)(clock_mono_ms() - s->since_ms);
 	read_link(s);

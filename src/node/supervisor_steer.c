@@ -241,7 +241,7 @@ static int dump_some(struct supervisor *sv, uint32_t *next_r)
 	begin_packet(&w, buf, sizeof buf, STEER_CHILD, sv->dump.request);
 	count_at = w.len;
 	wire_put_u16(&w, 0);
-	for (; slot != SUP_NONE && slot < sv->kids_cap && sv->kids[slot] && w.len + CHILD_ROOM < w.cap; slot = sup_next(sv->core, slot)) {
+	for (; slot < sv->kids_cap && sv->kids[slot] && w.len + CHILD_ROOM < w.cap; slot = sup_next(sv->core, slot)) {
 		kid_describe(sv->kids[slot], &c, at++);
 		proto_put_child(&w, &c);
 		n++;

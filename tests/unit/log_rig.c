@@ -9,11 +9,13 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -144,6 +146,28 @@ struct rig_stream *rig_add(struct rig *r, size_t pipe_bytes, uint64_t max_bytes,
 	s->keep.timestamps = timestamps;
 	r->n++;
 	return s;
+}
+
+void rig_make_dirs(const struct rig_stream *s)
+{
+	char path[4096];
+
+	snprintf(path, sizeof(path), "%s", s->keep.dir);
+	*strrchr(path, '/') = '\0';
+	must(mkdir(path, 0755) == 0 || errno == EEXIST, "make a directory");
+	must(mkdir(s->keep.dir, 0755) == 0 || errno == EEXIST, "make a directory");
+}
+
+bool rig_small_disk(const struct rig_stream *s)
+{
+	rig_make_dirs(s);
+	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	    mount("coppice-test", s->keep.dir, "tmpfs", 0, "size=64k") == 0;
+}
+
+void rig_no_small_disk(const struct rig_stream *s)
+{
+	must(umount2(s->keep.dir, MNT_DETACH) == 0, "unmount");
 }
 
 /* --- the process -------------------------------------------------------------------------- */
@@ -314,6 +338,20 @@ bool rig_exit_mark(struct rig *r, struct rig_stream *s, int pid, const char *rea
 	return put_mark(r, s, text, record);
 }
 
+void rig_put_numbered(struct rig_stream *s, int from, int to)
+{
+	char line[128];
+	int i;
+
+	fds_set_nonblock(s->wr, false);
+	for (i = from; i < to; i++) {
+		int n = snprintf(line, sizeof(line), "line %d 0123456789012345678901234567890123456789\n", i);
+
+		must(write(s->wr, line, (size_t)n) == n, "write");
+	}
+	fds_set_nonblock(s->wr, true);
+}
+
 /* --- what is in the files ----------------------------------------------------------------- */
 
 static int rotated_only(const struct dirent *e)
@@ -329,10 +367,13 @@ static char *slurp(const char *dir, const char *name, size_t *len_r)
 
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
 	*len_r = 0;
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return NULL;
-	must(fstat(fd, &st) == 0, "fstat");
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		close(fd);
+		return NULL;
+	}
 	text = malloc((size_t)st.st_size + 1);
 	must(text && read(fd, text, (size_t)st.st_size) == st.st_size, "read a file");
 	close(fd);
@@ -397,6 +438,50 @@ int rig_rotated(const struct rig_stream *s)
 		free(list[i]);
 	free(list);
 	return n;
+}
+
+/* "line 17 0123...": the number, or -1. */
+static long numbered(const char *p, const char *nl)
+{
+	char *after;
+	long n;
+
+	if (strncmp(p, "line ", 5) != 0)
+		return -1;
+	n = strtol(p + 5, &after, 10);
+	return strncmp(after, " 0123456789", 11) == 0 && nl - after == 41 ? n : -1;
+}
+
+/* "TIME coppice: 17 lines (1234 bytes) lost: ...": 17, or -1. */
+static long lost_lines(const char *p)
+{
+	return strncmp(p + 27, " coppice: ", 10) == 0 && strstr(p, " lost: ") ? strtol(p + 37, NULL, 10) : -1;
+}
+
+bool rig_count_numbered(const struct rig_stream *s, long *lines_r, long *lost_r)
+{
+	size_t len;
+	char *text = rig_read(s, &len), *p, *nl;
+	long next = 0, n;
+
+	*lines_r = *lost_r = 0;
+	text[len] = '\0';
+	for (p = text; (nl = strchr(p, '\n')) != NULL; p = nl + 1) {
+		if ((n = lost_lines(p)) > 0) {
+			*lost_r += n;
+			next += n;
+		} else if (numbered(p, nl) == next) {
+			++*lines_r;
+			next++;
+		} else {
+			break;
+		}
+	}
+	if (*p)
+		printf("# instead of line %ld there is \"%.80s\"\n", next, p);
+	len = strlen(p);
+	free(text);
+	return len == 0;
 }
 
 static bool is_stamp(const char *p, size_t len)

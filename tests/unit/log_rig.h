@@ -66,6 +66,18 @@ bool rig_puts(struct rig_stream *s, const char *text);
 bool rig_start_mark(struct rig *r, struct rig_stream *s, int pid);
 bool rig_exit_mark(struct rig *r, struct rig_stream *s, int pid, const char *reason);
 
+/* Writes lines that are numbered from..to-1, blocking. They are not among what the files must hold. */
+void rig_put_numbered(struct rig_stream *s, int from, int to);
+/* Counts those in the files, and those that records call lost. False, having said why, if a line is
+ * torn or in the wrong order or if a gap is not exactly what a record says. */
+bool rig_count_numbered(const struct rig_stream *s, long *lines_r, long *lost_r);
+
+/* Makes the stream's directory. */
+void rig_make_dirs(const struct rig_stream *s);
+/* Puts a file system of 64 KB there; false if we may not. */
+bool rig_small_disk(const struct rig_stream *s);
+void rig_no_small_disk(const struct rig_stream *s);
+
 /* All files of a stream, oldest first, as one block; the caller frees it. */
 char *rig_read(const struct rig_stream *s, size_t *len_r);
 /* What is wrong with the files: NULL if they hold exactly what was put, no file is larger than

@@ -275,6 +275,51 @@ T_CASE(again_and_again)
 	rig_close(&rig);
 }
 
+/* --- killing while the disk is full ------------------------------------------------------- */
+
+#define DISK_LINES 400
+
+/* One run of it; false if the process ended before it could be killed, or something is wrong. */
+static bool full_disk_once(unsigned stops, uint64_t max_bytes)
+{
+	struct rig_stream *a = rig_add(&rig, 0, max_bytes, 1000, false, NULL);
+	long lines, lost;
+	bool alive;
+	int filler;
+
+	if (!rig_small_disk(a)) {
+		printf("# skipped: no file system may be mounted\n");
+		return false;
+	}
+	filler = openat(AT_FDCWD, a->keep.dir, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	T_CHECK(posix_fallocate(filler, 0, 65536 - 4096 * 3) == 0);
+	rig_put_numbered(a, 0, DISK_LINES);
+	alive = killed_at(stops, 0);
+	run_to_end();
+	T_CHECK(ftruncate(filler, 0) == 0);
+	close(filler);
+	rig_put_numbered(a, DISK_LINES, DISK_LINES + 5);
+	run_to_end();
+	if (!rig_count_numbered(a, &lines, &lost) || lines + lost != DISK_LINES + 5 || lost < 10)
+		T_FAIL("killed at stop %u: %ld lines, %ld lost", stops, lines, lost);
+	rig_no_small_disk(a);
+	return alive && !t_failures;
+}
+
+T_CASE(while_the_disk_is_full)
+{
+	static const uint64_t max_bytes[] = { 0, 3000 };
+	unsigned n, i, stride = long_form ? 1 : 13;
+
+	rig_open(&rig);
+	for (i = 0; i < 2 && !t_failures; i++) {
+		for (n = below(stride); full_disk_once(n, max_bytes[i]); n += stride)
+			rig_clear(&rig);
+		rig_clear(&rig);
+	}
+	rig_close(&rig);
+}
+
 /* --- killing while children write --------------------------------------------------------- */
 
 #define WRITERS 4
@@ -367,7 +412,8 @@ T_CASE(while_children_write)
 int main(int argc, char **argv)
 {
 	static const struct t_case cases[] = { T_RUN(at_every_system_call), T_RUN(between_system_calls),
-		T_RUN(again_and_again), T_RUN(while_children_write) };
+		T_RUN(again_and_again), T_RUN(while_the_disk_is_full),
+		T_RUN(while_children_write) };
 
 	long_form = argc > 1 && strcmp(argv[1], "--long") == 0;
 	if (long_form)

@@ -7,9 +7,7 @@
  */
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdbool.h>
-#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -70,16 +68,6 @@ static bool wait_text(const struct rig_stream *s, const char *part)
 		poll(NULL, 0, 2);
 	}
 	return true;
-}
-
-static void make_dirs(const struct rig_stream *s)
-{
-	char path[4096];
-
-	snprintf(path, sizeof(path), "%s", s->keep.dir);
-	*strrchr(path, '/') = '\0';
-	T_CHECK(mkdir(path, 0755) == 0 || errno == EEXIST);
-	T_CHECK(mkdir(s->keep.dir, 0755) == 0 || errno == EEXIST);
 }
 
 /* Counts notes (events) whose text holds a word. */
@@ -301,7 +289,7 @@ static void is_set_aside(void (*make)(struct rig_stream *s))
 
 	rig_open(&rig);
 	a = rig_add(&rig, 0, 0, 0, false, NULL);
-	make_dirs(a);
+	rig_make_dirs(a);
 	fd = open(in_dir(a, "victim"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	T_CHECK(write(fd, "secret", 6) == 6);
 	close(fd);
@@ -350,7 +338,7 @@ T_CASE(links_are_never_followed)
 
 	rig_open(&rig);
 	a = rig_add(&rig, 0, 0, 0, false, NULL);
-	make_dirs(a);
+	rig_make_dirs(a);
 	close(open(in_dir(a, "victim"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 	rig_start(&rig, false);
 	for (i = 0; i < 300; i++) {
@@ -425,7 +413,7 @@ T_CASE(a_file_of_before_goes_on)
 
 	rig_open(&rig);
 	a = rig_add(&rig, 0, 0, 0, false, NULL);
-	make_dirs(a);
+	rig_make_dirs(a);
 	fd = open(in_dir(a, "current"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	T_CHECK(write(fd, "of another node, cut", 20) == 20);
 	close(fd);
@@ -438,63 +426,16 @@ T_CASE(a_file_of_before_goes_on)
 
 /* --- want of everything ------------------------------------------------------------------- */
 
-/* A file system of 64 KB at the place of the first stream; false if we may not have one. */
-static bool small_disk(const struct rig_stream *s)
-{
-	make_dirs(s);
-	return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-	    mount("coppice-test", s->keep.dir, "tmpfs", 0, "size=64k") == 0;
-}
-
-/* Whole lines only, in order: what is there is lines 0.. with gaps only at records of a loss. */
-static void check_gaps(const char *p, int *lost_r)
-{
-	long next = 0, n;
-	char *after;
-	int lost = 0;
-
-	*lost_r = 0;
-	while (*p) {
-		const char *nl = strchr(p, '\n');
-
-		T_REQUIRE(nl != NULL);
-		if (strncmp(p, "line ", 5) == 0) {
-			n = strtol(p + 5, &after, 10);
-			T_EQ_INT(n, next + lost);
-			T_CHECK(strncmp(after, " 0123456789", 11) == 0 && nl - after == 91);
-			next = n + 1;
-			lost = 0;
-		} else if (strstr(p, " coppice: ") && strstr(p, "lost: No space left on device")) {
-			lost += (int)strtol(strstr(p, "coppice: ") + 9, NULL, 10);
-			*lost_r += (int)strtol(strstr(p, "coppice: ") + 9, NULL, 10);
-		}
-		p = nl + 1;
-	}
-}
-
-static void put_many(struct rig_stream *s, int from, int to)
-{
-	char line[128];
-	int i;
-
-	fcntl(s->wr, F_SETFL, 0);
-	for (i = from; i < to; i++) {
-		snprintf(line, sizeof(line), "line %d 012345678901234567890123456789012345678901234567890123"
-		    "4567890123456789012345678901234567890\n", i);
-		line[strcspn(line, "\n")] = '\n';
-		T_CHECK(write(s->wr, line, strlen(line)) == (ssize_t)strlen(line));
-	}
-}
-
 static void full_disk(bool killed)
 {
 	struct rig_stream *a, *b;
-	int lost = 0, filler;
+	long lines, lost;
+	int filler;
 
 	rig_open(&rig);
 	a = rig_add(&rig, 0, 0, 0, false, NULL);
 	b = rig_add(&rig, 0, 0, 0, false, NULL);
-	if (!small_disk(a)) {
+	if (!rig_small_disk(a)) {
 		printf("# skipped: no file system may be mounted\n");
 		rig_close(&rig);
 		return;
@@ -502,26 +443,27 @@ static void full_disk(bool killed)
 	filler = open(in_dir(a, "filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	T_CHECK(posix_fallocate(filler, 0, 40000) == 0);
 	rig_start(&rig, false);
-	put_many(a, 0, 5000); /* does not block, although hardly any of it is kept */
+	rig_put_numbered(a, 0, 5000); /* does not block, although hardly any of it is kept */
 	T_CHECK(rig_puts(b, "not affected\n") && rig_wait(b, WAIT_MS));
 	T_CHECK(readable(rig.node.fd[NODE_FD_EVENT_R]));
 	T_EQ_INT(notes_with("No space left on device"), 1);
 	if (killed) {
 		rig_kill(&rig);
 		rig_start(&rig, false);
-		put_many(a, 5000, 5100);
+		rig_put_numbered(a, 5000, 5100);
 		rig_kill(&rig);
 		rig_start(&rig, false);
 	}
 	T_CHECK(ftruncate(filler, 0) == 0);
 	close(filler);
 	T_CHECK(wait_text(a, "lost: No space left on device\n"));
-	put_many(a, killed ? 5100 : 5000, 5110);
+	rig_put_numbered(a, killed ? 5100 : 5000, 5110);
 	T_CHECK(wait_text(a, "line 5109 "));
-	check_gaps(text(a), &lost);
+	T_CHECK(rig_count_numbered(a, &lines, &lost));
+	T_EQ_INT(lines + lost, 5110);
 	T_CHECK(lost > 4000);
 	T_EQ_INT(rig_finish(&rig), 0);
-	umount2(a->keep.dir, MNT_DETACH);
+	rig_no_small_disk(a);
 	rig_close(&rig);
 }
 
@@ -540,10 +482,11 @@ T_CASE(file_size_limit)
 	rig_start(&rig, false);
 	T_CHECK(rig_puts(a, "1\n") && rig_wait(a, WAIT_MS));
 	T_CHECK(prlimit(rig.pid, RLIMIT_FSIZE, &rl, NULL) == 0);
-	put_many(a, 0, 40);
+	rig_put_numbered(a, 0, 40);
 	T_EQ_INT(rig_finish(&rig), 0);
 	free(rig_read(a, &n));
-	T_CHECK(n > 800 && n <= 1000);
+	T_CHECK(n <= 1000);
+	T_CHECK(n > 800);
 	T_CHECK(text(a)[n - 1] == '\n');
 	T_EQ_INT(notes_with("File too large"), 1);
 	rig_close(&rig);
