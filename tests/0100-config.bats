@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
-# shellcheck disable=SC2030,SC2031 # each test has variables of its own
+# shellcheck disable=SC2030,SC2031,SC2016 # variables of each test; backquotes in messages
 #
 # Configuration files, as `coppice check` and `coppice run` take them or refuse them. What each
 # error says is in tests/config and tests/unit/test_config.c; here is what a user sees.

@@ -91,7 +91,12 @@ no_workers() {
 
 @test "notify that never comes" { late notify; }
 @test "fd that never comes" { late fd:3; }
-@test "after that comes too late" { late after:5000; }
+@test "after that would come too late is refused" {
+	node_conf <<-END
+		supervisor: { children = ( { id = "w"; exec = [ "/bin/true" ]; ready = "after:5000"; ready_timeout = 200; } ); };
+	END
+	run -78 cop check "$COP_TMP/node.conf"
+}
 @test "tcp that never listens" { late "tcp:$(free_port)"; }
 @test "unix that never listens" { late "unix:$COP_TMP/never"; }
 @test "file that never appears" { late "file:$COP_TMP/never"; }
@@ -105,7 +110,7 @@ no_workers() {
 	node_conf <<-END
 		supervisor: { children = (
 		  { id = "three"; enabled = false; exec = [ "$WORKER", "--exit", "3" ]; ready = "notify"; },
-		  { id = "zero"; enabled = false; exec = [ "$WORKER", "--exit", "0" ]; ready = "after:60000"; } ); };
+		  { id = "zero"; enabled = false; exec = [ "$WORKER", "--exit", "0" ]; ready = "after:20000"; } ); };
 	END
 	node_start
 	run -1 cop start three

@@ -21,6 +21,7 @@
 #	wait_until SECONDS COMMAND...       repeats a command until it succeeds
 #	assert_gone PID...           waits until processes are gone, zombies included
 #	assert_equal ACTUAL EXPECTED        and assert_match TEXT REGEX, assert_status N (after run)
+#	refute COMMAND...            expects that it fails (bats overlooks a failing `! COMMAND`)
 #
 # Every wait has a deadline, $COP_DEADLINE seconds if nothing else is said.
 
@@ -217,4 +218,11 @@ assert_status() {
 	[ "$status" = "$1" ] && return
 	printf 'status is %s, expected %s; output:\n%s\n' "$status" "$1" "$output"
 	return 1
+}
+
+refute() {
+	if "$@"; then
+		echo "succeeded, but should not have: $*"
+		return 1
+	fi
 }

@@ -5,7 +5,7 @@
  * killer ROUNDS UP_MS SETTLE_MS FILE...: each FILE is the record of one service under one
  * supervisor, all of them running at the same time. In each round every service is killed in
  * turn, at least UP_MS after its start and SETTLE_MS after the previous service came back, when
- * no process but this one wants to run (if it takes longer than a second until that is so, it is
+ * no process but this one wants to run (if that is not so within 300 ms, it is
  * killed all the same). Prints a line for each kill: the number of the FILE and the nanoseconds
  * from just before the kill to the first instruction of the replacement. A service that does not
  * come back within DEADLINE_MS is reported with a minus and left alone.
@@ -27,7 +27,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 2, DEADLINE_MS = 15000, CALM_LOOKS = 5, CALM_MAX_LOOKS = 500 };
+enum { LOOK_MS = 2, DEADLINE_MS = 15000, CALM_LOOKS = 5, CALM_MAX_LOOKS = 150 };
 
 struct service {
 	int fd;

@@ -185,25 +185,40 @@ static off_t find_start(struct tail *t, int fd, off_t size, struct count *c)
 	return 0;
 }
 
-/* Finds `current` and the names before it, as they were at one time. */
-static int look(struct tail *t, struct names *names, struct stat *st)
+/* Opens `current`; while a rotation is under way and there is none, the newest rotated file. */
+static int open_last(struct tail *t, struct names *names, struct stat *st)
 {
-	struct stat again;
-	int i, fd = -1;
+	int fd = open_in(t->dir, LOG_NAME_CURRENT, st);
 
-	for (i = 0; i < TRIES; i++) {
-		fd = open_in(t->dir, LOG_NAME_CURRENT, st);
-		if (fd >= 0)
-			enter(t, fd, st, st->st_size);
-		if (names_read(names, t->dir) < 0)
+	if (names_read(names, t->dir) < 0) {
+		fds_close(&fd);
+		return -1;
+	}
+	if (fd < 0 && names->n > 0) {
+		fd = open_in(t->dir, names->list[names->n - 1]->d_name, st);
+		free(names->list[--names->n]);
+	}
+	if (fd >= 0)
+		enter(t, fd, st, st->st_size);
+	return 0;
+}
+
+/* Finds the last file and the names before it, as they were at one time. */
+static int look(struct tail *t, struct names *names)
+{
+	struct stat st, again;
+	bool same = false;
+	int i, fd;
+
+	for (i = 0; !same; i++) {
+		if (open_last(t, names, &st) < 0)
 			return -1;
 		fd = open_in(t->dir, LOG_NAME_CURRENT, &again);
-		if (t->fd < 0 || i == TRIES - 1 || (fd >= 0 && is_at(t, &again)))
-			break;
+		same = i == TRIES || fd < 0 || is_at(t, &again);
 		fds_close(&fd);
-		names_free(names);
+		if (!same)
+			names_free(names);
 	}
-	fds_close(&fd);
 	if (names->n > 0)
 		memcpy(t->newest, names->list[names->n - 1]->d_name, LOG_NAME_SIZE - 1);
 	return 0;
@@ -239,7 +254,9 @@ static int write_files(struct tail *t, const struct names *names, int i, off_t s
 		if (end < 0)
 			return -1;
 	}
-	return t->fd < 0 || copy(t, t->fd, start, t->off) >= 0 ? 0 : -1;
+	if (t->fd >= 0 && start < t->off)
+		t->off = copy(t, t->fd, start, t->off);
+	return t->off < 0 ? -1 : 0;
 }
 
 /* Writes the last n lines; t is then at the end of `current`. */
@@ -247,11 +264,10 @@ static int tail_last(struct tail *t, long n)
 {
 	struct count c = { .left = n };
 	struct names names;
-	struct stat st;
 	off_t start;
 	int i, result = 0;
 
-	if (look(t, &names, &st) < 0)
+	if (look(t, &names) < 0)
 		return -1;
 	if (n != 0) {
 		i = first_wanted(t, &names, &c, &start);
@@ -270,7 +286,7 @@ static struct tail *tail_create(const char *dir, FILE *out)
 	t->dir = dir;
 	t->out = out;
 	t->fd = -1;
-	t->moved = 0;
+	t->off = t->moved = 0;
 	t->line_len = 0;
 	memset(t->newest, 0, sizeof(t->newest));
 	return t;
@@ -357,6 +373,11 @@ static int enter_next(struct tail *t)
 	if (fd < 0 || is_at(t, &st)) {
 		fds_close(&fd);
 		return 0;
+	}
+	/* The writer cuts our file before the next one is there to be seen: look again. */
+	if (write_rest(t) < 0) {
+		fds_close(&fd);
+		return -1;
 	}
 	enter(t, fd, &st, written_of(t, fd));
 	return 1;

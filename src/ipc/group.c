@@ -358,6 +358,14 @@ static bool serve_stray(void *ctx, pid_t pid)
 	return true;
 }
 
+/* Tells whether the main process is still our child, be it dead: then its number is its own. */
+static bool has_main(const struct group *g)
+{
+	struct proc_info info;
+
+	return g->main > 0 && proc_stat(g->main, &info) && info.parent == getpid();
+}
+
 void group_signal(struct group *g, int sig, group_living_f *living, void *ctx)
 {
 	struct strays s = { .living = living, .ctx = ctx, .main = g->main, .sig = sig };
@@ -368,7 +376,7 @@ void group_signal(struct group *g, int sig, group_living_f *living, void *ctx)
 	} else if (g->dirfd >= 0) {
 		cgroup_signal(g->dirfd, sig);
 	} else {
-		if (g->main > 0) {
+		if (has_main(g)) {
 			/* It leads its group as long as it is not reaped; before its setsid there is none. */
 			kill(-g->main, sig);
 			kill(g->main, sig);
@@ -383,7 +391,7 @@ bool group_populated(struct group *g, group_living_f *living, void *ctx)
 
 	if (g->events_fd >= 0)
 		return cgroup_populated(g->events_fd);
-	if (g->main > 0)
+	if (has_main(g))
 		return true;
 	proc_each_child(serve_stray, &s);
 	return s.any;

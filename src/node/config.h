@@ -30,7 +30,8 @@ int config_load_child(const char *parent_path, const char *const *keys, const ch
 
 /* The image of `coppice run [--restart R] -- CMD ARG...`: one worker under a top supervisor, log
  * "inherit", foreground. Without a restart type: temporary, significant, auto_shutdown
- * any_significant. restart is NULL or one of permanent, transient, temporary. */
+ * any_significant; transient and temporary ones are significant, too, a permanent one is not.
+ * restart is NULL or one of permanent, transient, temporary. */
 int config_load_command(const char *node, const char *restart, const char *const *argv, int err_fd);
 
 /* coppice check: loads and prints the line of INTERFACE.md section 1 to out_fd. 0, or 78 after the

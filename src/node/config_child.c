@@ -332,7 +332,8 @@ uint32_t conf_tree(struct conf *c)
 uint32_t conf_tree_one(struct conf *c, config_setting_t *group, const char *parent_path)
 {
 	config_setting_t *empty = config_setting_add(config_root_setting(&c->docs[0]->cfg), "top", CONFIG_TYPE_GROUP);
-	struct conf_scope s = { .c = c, .g = empty, .id = "/", .path = parent_path, .instance = -1 };
+	struct conf_scope s = { .c = c, .g = empty, .id = "/", .path = parent_path[0] ? parent_path : "/",
+		.instance = -1 };
 	struct siblings sib;
 	uint32_t off;
 

@@ -31,7 +31,7 @@
 #define CONF_INCLUDE_DEPTH 16
 #define CONF_INSTANCES_MAX 10000
 
-/* Exit statuses of the parser process. */
+/* Exit statuses of the parser process. 2 is also libconfig's, when its scanner runs out of memory. */
 enum { CONF_EXIT_OK, CONF_EXIT_ERRORS, CONF_EXIT_MEMORY, CONF_EXIT_SYSTEM };
 
 /* A place in a file. */

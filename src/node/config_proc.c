@@ -37,6 +37,13 @@
 #endif
 #endif
 
+/* Sanitizers report to standard error; what the libraries print there is no business of a user. */
+#ifdef HAS_SHADOW_MEMORY
+#define STANDARD_EMPTIED 2
+#else
+#define STANDARD_EMPTIED 3
+#endif
+
 enum { CHILD_MEMFD = 3, CHILD_TEXT = 4, CHILD_FDS = 5 };
 
 struct parser {
@@ -77,16 +84,17 @@ static void confine(void)
 /* Signals as a new program would find them: handlers of the parent have no place here. */
 static void reset_signals(void)
 {
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
 	sigset_t none;
 	int sig;
 
 	for (sig = 1; sig < NSIG; sig++)
-		signal(sig, SIG_DFL);
+		sigaction(sig, &dfl, NULL); /* KILL, STOP and the C library's own say no */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Only the two descriptors it needs stay, and the standard ones, emptied. */
+/* Only the two descriptors it needs stay, and the standard ones, leading nowhere. */
 static bool keep_descriptors(int memfd, int text)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -95,7 +103,7 @@ static bool keep_descriptors(int memfd, int text)
 
 	if (null < 0 || high_memfd < 0 || high_text < 0)
 		return false;
-	for (i = 0; i < 2; i++)
+	for (i = 0; i < STANDARD_EMPTIED; i++)
 		if (dup2(null, i) < 0)
 			return false;
 	if (dup2(high_memfd, CHILD_MEMFD) < 0 || dup2(high_text, CHILD_TEXT) < 0)

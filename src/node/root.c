@@ -165,7 +165,8 @@ static void start_top_again(struct loop_timer *t)
 	start_top(t->ctx);
 }
 
-/* The top supervisor was killed, which is nobody's decision: it gets its own budget. */
+/* The top supervisor was killed, which is nobody's decision, or its replacement could not start a child:
+ * it is tried again within a budget of its own. */
 static void replace_top(struct root *r)
 {
 	struct event e = { .type = EVENT_RESTART, .path = "/", .cause = "/", .list = "/", .list_len = 2 };
@@ -195,7 +196,7 @@ static void top_ended(void *ctx, pid_t pid, bool was_started, const struct plink
 	if (r->state == ROOT_ST_STOPPING) {
 		r->status = final ? status_of(r, final) : 0;
 		finish(r);
-	} else if (final) {
+	} else if (final && !(final->how == PLINK_INIT && r->state == ROOT_ST_RUNNING)) {
 		r->status = status_of(r, final);
 		finish(r);
 	} else {

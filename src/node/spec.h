@@ -123,7 +123,7 @@ struct spec_image {
 	int fd;                       /* the memfd, or -1 */
 };
 
-/* Maps a memfd (at most 256 MB) read-only and checks it whole: magic, size, every offset, every
+/* Maps a sealed memfd (at most 256 MB) read-only and checks it whole: magic, size, every offset, every
  * string's end, no cycle. Returns 0, or -1 with EBADMSG or the mapping's errno. Takes fd over
  * on success. */
 int spec_open(struct spec_image *img, int fd);

@@ -148,6 +148,8 @@ static void follow(struct follower *f, const struct rig_stream *s, long n)
 	fflush(stdout);
 	f->pid = fork();
 	if (f->pid == 0)
+		close(f->stop[1]);
+	if (f->pid == 0)
 		_exit(log_follow(s->keep.dir, n, out, f->stop[0]) == 0 ? 0 : 1);
 	fclose(out);
 }

@@ -66,8 +66,10 @@ static const char rich[] =
     "node = \"n\"; supervisor: { strategy = \"one_for_all\"; children = (\n"
     "{ id = \"a\"; exec = [ \"x\", \"y z\" ]; env = { A = \"1\"; B = \"2\"; }; ready = \"log:x\"; instances = 2; },\n"
     "{ id = \"s\"; type = \"supervisor\"; children = (\n"
-    "  { id = \"b\"; exec = [ \"x\" ]; dir = \"/\"; sockets = ( { listen = \"tcp::80\"; }, { listen = \"unix:/s\"; } ); },\n"
-    "  { id = \"t\"; type = \"supervisor\"; children = ( { id = \"c\"; exec = [ \"x\" ]; log = { file = \"/l\"; }; } ); } ); },\n"
+    "  { id = \"b\"; exec = [ \"x\" ]; dir = \"/\";\n"
+    "    sockets = ( { listen = \"tcp::80\"; }, { listen = \"unix:/s\"; } ); },\n"
+    "  { id = \"t\"; type = \"supervisor\";\n"
+    "    children = ( { id = \"c\"; exec = [ \"x\" ]; log = { file = \"/l\"; }; } ); } ); },\n"
     "{ id = \"e\"; type = \"supervisor\"; },\n"
     "{ id = \"d\"; type = \"dynamic_supervisor\"; } ); };";
 
