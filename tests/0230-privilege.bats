@@ -137,16 +137,14 @@ drop_fails() {
 		  exec = [ "$COP_TMP/worker", "--out", "$COP_TMP/out/out", "--print-ids", "--fork", "2", "--daemonize" ]; } ); };
 	END
 	chmod 644 "$COP_TMP/node.conf"
-	local uid
-	uid=$(id -u nobody)
-	chown -R "$uid" "$COPPICE_RUNTIME_DIR" "$COPPICE_STATE_DIR"
-	command cp "$COPPICE" "$COP_TMP/coppice" && chmod 755 "$COP_TMP/coppice"
-	if [ -d "$(dirname "$COPPICE")/.libs" ]; then command cp "$(dirname "$COPPICE")/.libs/coppice" "$COP_TMP/coppice" 2>/dev/null || true; fi
-	setpriv --reuid "$uid" --regid "$uid" --clear-groups "$COP_TMP/coppice" run "$COP_TMP/node.conf" \
-		>"$COP_TMP/stdout" 2>"$COP_TMP/stderr" </dev/null 3>&- &
-	local node=$!
-	wait_event exit path=w reason=normal
-	cop shutdown
-	wait $node
-	line "Uid:"$'\t'"$uid"$'\t'"$uid"$'\t'"$uid"$'\t'"$uid"
+	# Root's own client does not believe a socket in a directory of somebody else.
+	AS_USER=(setpriv --reuid "$(id -u nobody)" --regid "$(id -u nobody)" --clear-groups)
+	chown -R "$(id -u nobody)" "$COPPICE_RUNTIME_DIR" "$COPPICE_STATE_DIR"
+	printf '#!/bin/sh\nexec %s "%s" "$@"\n' "${AS_USER[*]}" "$COPPICE" >"$COP_TMP/coppice"
+	chmod 755 "$COP_TMP/coppice"
+	"${AS_USER[@]}" "$COPPICE" --version >/dev/null 2>&1 || skip "the user cannot reach the program"
+	COPPICE=$COP_TMP/coppice node_start
+	COPPICE=$COP_TMP/coppice wait_event exit path=w reason=normal
+	node_stop
+	line "Uid:"$'\t'"$(id -u nobody)"$'\t'"$(id -u nobody)"$'\t'"$(id -u nobody)"$'\t'"$(id -u nobody)"
 }

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2013,SC2016,SC2154 # pids in a line; eval later; run sets stderr
 #
 # The control socket of a running node: hostile clients, other users, supervisors that do not answer,
 # and a control process that is killed again and again.

@@ -21,7 +21,7 @@ one_child() {
 with_fault() {
 	local fault=$1 tracer
 	shift
-	strace -q -o "$COP_TMP/trace" -e trace=none -e "inject=$fault" -p "$TOP" 2>"$COP_TMP/strace" 3>&- 4>&- &
+	strace -q -o "$COP_TMP/trace" -e "inject=$fault" -p "$TOP" 2>"$COP_TMP/strace" 3>&- 4>&- &
 	tracer=$!
 	wait_until 10 traced
 	"$@"
@@ -33,11 +33,11 @@ traced() {
 	! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$TOP/status"
 }
 
-# Kills a, waits until it runs again.
+# Kills a, whose number is given or asked for before, and waits until it runs again.
 heal() {
 	local from pid
 	from=$(cop events --json --since 0 | tail -n 1 | field seq)
-	pid=$(child a pid)
+	pid=${1:-$(child a pid)}
 	kill -KILL "$pid"
 	wait_event -t 30 -s "$from" ready path=a >/dev/null
 }
@@ -48,7 +48,7 @@ heal() {
 		pipe2:error=EMFILE:when=1..3 pipe2:error=ENFILE:when=1 epoll_ctl:error=ENOMEM:when=1..2 \
 		sendmsg:error=ENOBUFS:when=1..3 write:error=ENOSPC:when=1..3 openat:error=ENFILE:when=1..4; do
 		fds=$(ls "/proc/$TOP/fd" | wc -l)
-		with_fault "$fault" heal
+		with_fault "$fault" heal "$(child a pid)"
 		assert_equal "$(cop status --json | field root.pid)" "$TOP"
 		wait_child a state running
 		wait_until 5 test "$(ls "/proc/$TOP/fd" | wc -l)" -le "$fds"
@@ -67,7 +67,7 @@ heal() {
 	node_start
 	TOP=$(cop status --json | field root.pid)
 	pid=$(child a pid)
-	strace -q -o "$COP_TMP/trace" -e trace=none -e inject=clone,clone3,fork,vfork:error=EAGAIN -p "$TOP" \
+	strace -q -o "$COP_TMP/trace" -e inject=clone,clone3,fork,vfork:error=EAGAIN -p "$TOP" \
 		2>"$COP_TMP/strace" 3>&- 4>&- &
 	wait_until 10 traced
 	kill -KILL "$pid"

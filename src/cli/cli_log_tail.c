@@ -349,31 +349,55 @@ static off_t written_of(struct tail *t, int fd)
 	return memcmp(t->block, t->line + t->line_len - n, n) == 0 ? t->moved : 0;
 }
 
-/* Enters the file that comes after ours: a rotated one, or `current`. 1: entered, 0: ours is the last
- * one there is, -1. */
+/* The first rotated file after ours; -1 if there is none. */
+static int open_rotated(struct tail *t, const struct names *names, struct stat *st)
+{
+	int i, fd;
+
+	for (i = 0; i < names->n; i++) {
+		if (strcmp(names->list[i]->d_name, t->newest) <= 0)
+			continue;
+		memcpy(t->newest, names->list[i]->d_name, LOG_NAME_SIZE - 1);
+		fd = open_in(t->dir, t->newest, st);
+		if (fd >= 0 && !is_at(t, st))
+			return fd;
+		fds_close(&fd);
+	}
+	return -1;
+}
+
+/* The file after ours: a rotated one, or `current`, which is opened first, as it may be rotated while we
+ * look; -1 if ours is the last. */
+static int open_next(struct tail *t, struct stat *st)
+{
+	struct stat rotated_st;
+	struct names names;
+	int fd = open_in(t->dir, LOG_NAME_CURRENT, st), rotated;
+
+	if (names_read(&names, t->dir) < 0) {
+		fds_close(&fd);
+		return -1;
+	}
+	rotated = open_rotated(t, &names, &rotated_st);
+	names_free(&names);
+	if (rotated >= 0) {
+		fds_close(&fd);
+		*st = rotated_st;
+		return rotated;
+	}
+	if (fd >= 0 && is_at(t, st))
+		fds_close(&fd);
+	return fd;
+}
+
+/* 1: entered the file after ours, 0: there is none, -1. */
 static int enter_next(struct tail *t)
 {
-	struct names names;
 	struct stat st;
-	int i, fd = -1;
+	int fd = open_next(t, &st);
 
-	if (names_read(&names, t->dir) < 0)
-		return errno == ENOENT ? 0 : -1;
-	for (i = 0; i < names.n && fd < 0; i++) {
-		if (strcmp(names.list[i]->d_name, t->newest) <= 0)
-			continue;
-		memcpy(t->newest, names.list[i]->d_name, LOG_NAME_SIZE - 1);
-		fd = open_in(t->dir, t->newest, &st);
-		if (fd >= 0 && is_at(t, &st))
-			fds_close(&fd);
-	}
-	names_free(&names);
 	if (fd < 0)
-		fd = open_in(t->dir, LOG_NAME_CURRENT, &st);
-	if (fd < 0 || is_at(t, &st)) {
-		fds_close(&fd);
 		return 0;
-	}
 	/* The writer cuts our file before the next one is there to be seen: look again. */
 	if (write_rest(t) < 0) {
 		fds_close(&fd);
