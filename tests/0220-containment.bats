@@ -124,7 +124,7 @@ supervisor_killed() {
 @test "a frozen cgroup can be stopped" {
 	family
 	local dir
-	dir=$(find /sys/fs/cgroup -path '*/w-a/cgroup.procs' 2>/dev/null | xargs grep -lx "$(child a pid)" 2>/dev/null) || true
+	dir=$(find /sys/fs/cgroup -path '*/w-a/cgroup.procs' -exec grep -lx "$(child a pid)" {} + 2>/dev/null) || true
 	[ -n "$dir" ] || { node_stop; skip "no cgroup"; }
 	echo 1 >"${dir%/*}/cgroup.freeze"
 	cop signal a TERM

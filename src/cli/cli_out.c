@@ -189,6 +189,8 @@ static void put_line(struct lines *l, const char *s, size_t len)
 
 static void keep_part(struct lines *l, const char *s, size_t len)
 {
+	if (len == 0)
+		return;
 	if (l->len + len > l->cap) {
 		l->cap = (l->len + len) * 2;
 		l->part = cli_grow(l->part, l->cap, 1);

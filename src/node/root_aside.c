@@ -21,7 +21,7 @@
 #include "node/root_private.h"
 
 #define YOUNG_MS 1000
-#define WAIT_MAX_MS 5000
+#define WAIT_MAX_MS 1000
 #define END_WAIT_MS 2000
 
 static void start_again(struct loop_timer *t)
@@ -115,6 +115,9 @@ void root_aside_start(struct root *r, struct aside *a)
 	} else {
 		root_control_tell(r, ROOT_LISTEN, NULL, r->node.fd[NODE_FD_LISTEN]);
 		root_control_state(r);
+		if (r->reload_wanted)
+			root_control_tell(r, ROOT_RELOAD, NULL, -1);
+		r->reload_wanted = false;
 	}
 }
 
@@ -127,6 +130,8 @@ bool root_aside_reaped(struct root *r, pid_t pid, int wstatus)
 	if (!a)
 		return false;
 	a->pid = 0;
+	if (a == &r->control && r->ctl_src.fd >= 0)
+		root_control_ready(&r->ctl_src, 0); /* its last words: an image, a shutdown */
 	if (a == &r->log && r->state == ROOT_ST_FINISHING && WIFEXITED(wstatus) && WEXITSTATUS(wstatus) == 0) {
 		a->wanted = false;
 		return true;

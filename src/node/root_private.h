@@ -41,6 +41,7 @@ struct root {
 	uint8_t state;            /* enum root_state */
 	char why[64];             /* of the shutdown */
 	bool kill_now;
+	bool reload_wanted;       /* HUP came while there was no control process */
 	int status;               /* of `coppice run` */
 
 	struct sub top;

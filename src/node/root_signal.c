@@ -86,6 +86,7 @@ static void order(struct root *r, int sig)
 		root_shutdown(r, sig == SIGTERM ? "SIGTERM" : sig == SIGINT ? "SIGINT" : "SIGQUIT");
 		break;
 	case SIGHUP:
+		r->reload_wanted = r->control.pid == 0; /* its successor does it */
 		root_control_tell(r, ROOT_RELOAD, NULL, -1);
 		break;
 	case SIGUSR1:

@@ -76,7 +76,8 @@ pid_t service_pid(const struct service *s);          /* 0: none */
 int64_t service_since_ms(const struct service *s);   /* start of the present process; 0 */
 const char *service_status_text(const struct service *s); /* STATUS=, escaped; "" */
 const char *service_log_dir(const struct service *s);     /* "" if its output is not kept */
-const char *service_invocation(const struct service *s);  /* of the present process, or "" */
+/* Of the present process, or "". With kill_group = false also when there is none: what it left is its own. */
+const char *service_invocation(const struct service *s);
 /* Milliseconds by which EXTEND_TIMEOUT_USEC has moved the present stop deadline; 0. */
 int64_t service_extension_ms(const struct service *s);
 bool service_draining(const struct service *s);

@@ -106,6 +106,7 @@ struct supervisor {
 	/* steering (supervisor_steer.c) */
 	int steer_fd;              /* -1: none */
 	uint32_t steer_serial;
+	int64_t steer_since_ms;
 	struct loop_source steer_src;
 	struct loop_timer hello_timer;
 	struct wanted wanted[SUP_CALLS_MAX];

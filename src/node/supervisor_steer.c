@@ -64,6 +64,7 @@ void steer_hello(struct supervisor *sv)
 			close(fd[1]);
 			sv->steer_fd = fd[0];
 			sv->steer_serial++;
+			sv->steer_since_ms = sv_now(sv);
 			return;
 		}
 		close(fd[0]);
@@ -516,6 +517,18 @@ static void dispatch(struct supervisor *sv, struct wire_in *w, int *fds, size_t 
 	}
 }
 
+/* Control died: its successor is found the same way. At once, unless it does not want us (it may be out of
+ * descriptors), which must not become a loop. */
+static void link_lost(struct supervisor *sv)
+{
+	if (sv_now(sv) - sv->steer_since_ms >= HELLO_AGAIN_MS) {
+		steer_hello(sv);
+		return;
+	}
+	drop_link(sv);
+	loop_timer_set(&sv->loop, &sv->hello_timer, sv_now(sv) + HELLO_AGAIN_MS, hello_again, sv);
+}
+
 static bool receive(struct supervisor *sv)
 {
 	static uint8_t buf[PROTO_PACKET_MAX];
@@ -527,7 +540,7 @@ static bool receive(struct supervisor *sv)
 	if (n < 0 && errno == EAGAIN)
 		return false;
 	if (n <= 0) {
-		steer_hello(sv); /* control died; its successor is found the same way */
+		link_lost(sv);
 		return false;
 	}
 	wire_in_init(&w, buf, (size_t)n);
