@@ -125,7 +125,7 @@ files_of() {
 	node_conf <<-END
 		supervisor: { children = (
 			{ id = "a"; log = { file = "$LOG"; };
-			  exec = [ "/bin/sh", "-c", "echo one; read x <$COP_TMP/go; echo two; read x <$COP_TMP/go" ]; } ); };
+			  exec = [ "/bin/sh", "-c", "echo one; read x <$COP_TMP/go; echo two; exec tail -f /dev/null" ]; } ); };
 	END
 	mkfifo "$COP_TMP/go"
 	node_start
@@ -151,7 +151,7 @@ files_of() {
 	wait_until 10 log_has "$LOG" 'a line'
 	node_stop
 	assert_equal "$(cat "$COP_TMP/victim")" precious
-	[ -L "$LOG"/set-aside.@*.s ]
+	assert_equal "$(find "$LOG" -type l -name 'set-aside.@*.s' | wc -l)" 1
 	[ ! -L "$LOG/current" ]
 }
 
@@ -159,7 +159,7 @@ files_of() {
 	node_conf <<-END
 		supervisor: { children = (
 			{ id = "a"; log = { file = "$LOG"; max_bytes = 4096; max_files = 100; };
-			  exec = [ "/bin/sh", "-c", "seq 1 1000; read x <$COP_TMP/go; seq 1001 2000; read x <$COP_TMP/go" ]; } ); };
+			  exec = [ "/bin/sh", "-c", "seq 1 1000; read x <$COP_TMP/go; seq 1001 2000; exec tail -f /dev/null" ]; } ); };
 	END
 	mkfifo "$COP_TMP/go"
 	node_start

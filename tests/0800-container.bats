@@ -116,6 +116,33 @@ started_twice() {
 	assert_status 1
 }
 
+# Runs coppice as the leader of a terminal's session, as `docker run -it` does.
+on_a_terminal() {
+	"$COP_PYTHON" -c '
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execv(os.environ["COPPICE"], [os.environ["COPPICE"], "run", "--"] + sys.argv[1:])
+out = b""
+while True:
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        break
+    if not data:
+        break
+    out += data
+status = os.waitpid(pid, 0)[1]
+sys.stdout.write(out.decode().replace("\r", ""))
+sys.exit(os.waitstatus_to_exitcode(status))' "$@"
+}
+
+@test "a terminal goes to the command, with job control" {
+	run on_a_terminal "$COP_PYTHON" -c 'import os, sys; print(os.isatty(0), os.tcgetpgrp(0) == os.getpgrp()); sys.exit(6)'
+	assert_status 6
+	assert_equal "$output" "True True"
+}
+
 @test "process 1 of a namespace: reaps orphans, ends with the command's status, leaves nothing" {
 	run unshare -fp --mount-proc "$COPPICE" run -- sh -c '
 		for i in 1 2 3 4 5 6 7 8; do (setsid sh -c "sleep 0.01" &); done

@@ -23,6 +23,7 @@ TOP = HERE.parent.parent
 HELPERS = ("stamp", "floor", "killer")
 RECORD = struct.Struct("QQ")
 PR_SET_CHILD_SUBREAPER = 36
+PATIENCE_S = 15
 
 
 class Failed(Exception):
@@ -53,14 +54,19 @@ def is_instrumented(program):
     return any(mark in data for mark in (b"__asan_init", b"__ubsan_handle", b"__tsan_init"))
 
 
+def interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
 class Lab:
     def __enter__(self):
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         # What asks this program to end must still end what it started.
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+            signal.signal(number, interrupt)
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="coppice-bench."))
         self.count = 0
+        self.asks = []      # functions that ask what was started to end
         try:
             self.compile()
         except BaseException:
@@ -114,8 +120,18 @@ class Lab:
                 return time.monotonic_ns()
 
     def end_all(self):
-        """Kills everything below this process: supervisors first are stopped, so that they
-        restart nothing, then all are killed, until no child is left."""
+        """Asks every supervisor that still runs to end, so that it can clean up, then kills what
+        is left below this process: first all are stopped, so that they restart nothing, then
+        all are killed, until no child is left."""
+        for ask in self.asks:
+            ask()
+        self.asks.clear()
+        try:
+            self.await_gone(PATIENCE_S)
+        except Timeout:
+            self.kill_all()
+
+    def kill_all(self):
         while True:
             pids = descendants(os.getpid())
             for number in (signal.SIGSTOP, signal.SIGKILL):

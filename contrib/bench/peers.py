@@ -38,9 +38,14 @@ class Peer:
         argv = self.prepare(services, logs)
         self.started_ns = time.monotonic_ns()
         self.pid = self.lab.spawn(argv, self.place, self.env)
+        self.stopped = False
+        self.lab.asks.append(self.stop)
 
     def stop(self):
-        os.kill(self.pid, self.stop_signal)
+        """Orders the end, once: afterwards the pid may be anybody's."""
+        if not self.stopped:
+            self.stopped = True
+            os.kill(self.pid, self.stop_signal)
 
     def prepare(self, services, logs):
         raise NotImplementedError
@@ -48,6 +53,7 @@ class Peer:
 
 class Floor(Peer):
     name = "floor"
+    limit = 1               # its own end leaves that service, which is killed in the end
 
     def prepare(self, services, logs):
         return [str(self.lab.dir / "floor"), self.lab.stamp]

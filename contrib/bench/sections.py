@@ -85,18 +85,22 @@ def kill_all(lab, running, rounds, up_ms):
 
 def restart_table(title, running, took):
     ours = median(took[0]) if running and running[0].name == "coppice" else None
-    rows = [(p.name, len(t), number(median(t)), number(percentile(t, 0.99)), spread(t),
+    rows = [(p.name, len(t), *(number(percentile(t, part)) for part in (0, 0.1, 0.5, 0.99, 1)),
              times(median(t), ours)) for p, t in zip(running, took) if t]
-    rows += [(p.name, 0, "never", "-", "-", "-") for p, t in zip(running, took) if not t]
-    show(title, ("", "kills", "median", "p99", "range", "x ours"), rows)
+    rows += [(p.name, 0, "never") + ("-",) * 5 for p, t in zip(running, took) if not t]
+    show(title, ("", "kills", "min", "p10", "median", "p99", "max", "x ours"), rows)
 
 
 def one_service_each(kinds, lab):
+    return services_each(kinds, lab, 1)
+
+
+def services_each(kinds, lab, services):
     """Those that came up, all running at the same time."""
     running = []
     for kind in kinds:
         try:
-            running.append(grow(lab, kind, 1)[0])
+            running.append(grow(lab, kind, services)[0])
         except (Failed, OSError) as failed:
             print(f"{kind.name}: {failed}", flush=True)
     return running
@@ -110,11 +114,17 @@ def restart(lab, args):
                   f"up {UP_MS} ms before", running, took)
     lab.end_all()
 
-    # Without the second that some need, many more kills: for the tail.
+    # Without the second that some need, many more kills: for the tail. The floor stays the floor
+    # however many siblings there are.
     kinds = [k for k in kinds if k in (peers.Coppice, peers.CoppiceNoLog, peers.Floor)]
     running = one_service_each(kinds, lab)
     took = kill_all(lab, running, 10 * args.kills, 0)
     restart_table("restart: the same without waiting, us", running, took)
+    lab.end_all()
+    running = services_each(kinds, lab, args.services)
+    time.sleep(REST_S)
+    took = kill_all(lab, running, 4 * args.kills, 0)
+    restart_table(f"restart: the last of {args.services} services (floor: of one), us", running, took)
 
 
 # --- tree --------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ static char mount_root[PATH_MAX];
 /* The path of a process in the hierarchy, from the "0::" line. -1 if there is none. */
 static int path_of(pid_t pid, char *path_r, size_t size)
 {
-	char name[64], buf[PATH_MAX + 1024], *line;
+	static char buf[PATH_MAX + 1024];
+	char name[64], *line;
 	ssize_t n;
 	int fd;
 
@@ -92,8 +93,8 @@ static bool is_cgroup2(char *line)
 	point = strtok_r(NULL, " ", &save);
 	if (!root || !point || strlen(root) >= sizeof mount_root || strlen(point) >= sizeof mount_point)
 		return false;
-	strcpy(mount_root, strcmp(root, "/") == 0 ? "" : root);
-	strcpy(mount_point, point);
+	strlcpy(mount_root, strcmp(root, "/") == 0 ? "" : root, sizeof mount_root);
+	strlcpy(mount_point, point, sizeof mount_point);
 	unescape(mount_root);
 	unescape(mount_point);
 	return true;
@@ -111,8 +112,8 @@ static const char *below(const char *path, const char *prefix)
 
 static int open_mounted(const char *path)
 {
+	static char full[2 * PATH_MAX];
 	const char *rest = below(path, mount_root);
-	char full[2 * PATH_MAX];
 
 	if (!rest || strstr(path, "/.."))
 		return -1;
@@ -122,7 +123,8 @@ static int open_mounted(const char *path)
 
 int cgroup_open_own(void)
 {
-	char path[PATH_MAX], *line = NULL;
+	static char path[PATH_MAX];
+	char *line = NULL;
 	size_t cap = 0;
 	int fd = -1;
 	FILE *f;
@@ -156,7 +158,7 @@ static int place_of(int dirfd, char *path_r, size_t size)
 
 bool cgroup_contains(int dirfd, pid_t pid)
 {
-	char own[PATH_MAX + 1], path[PATH_MAX], full[2 * PATH_MAX];
+	static char own[PATH_MAX + 1], path[PATH_MAX], full[2 * PATH_MAX]; /* too big for the stack */
 	const char *rest;
 
 	if (path_of(pid, path, sizeof path) < 0 || place_of(dirfd, own, sizeof own) < 0)
@@ -227,7 +229,7 @@ bool dir_next(int dirfd, char *name_r, size_t size)
 			at += d->d_reclen;
 			if (d->d_type != DT_DIR || d->d_name[0] == '.' || strlen(d->d_name) >= size)
 				continue;
-			strcpy(name_r, d->d_name);
+			strlcpy(name_r, d->d_name, size);
 			lseek(dirfd, d->d_off, SEEK_SET); /* go on behind it next time */
 			return true;
 		}
@@ -361,8 +363,9 @@ int cgroup_remove(int parent, const char *name)
 int cgroup_renew(int *dirfd)
 {
 	int parent = openat(*dirfd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
-	char path[PATH_MAX + 1], *name;
+	static char path[PATH_MAX + 1];
 	bool existed;
+	char *name;
 
 	if (parent < 0)
 		return -1;

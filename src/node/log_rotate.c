@@ -10,7 +10,8 @@
  *   3. @TIME.s is cut where the begun line starts       (can be done twice)
  *   4. `current.new` is renamed to `current`            (done if it is not there)
  *
- * Without a begun line 1, 3 and 4 fall away; then an empty `current` is made. Runs in the log process, on a journalled state.
+ * Without a begun line 1, 3 and 4 fall away; then an empty `current` is made. Runs in the log
+ * process, on a journalled state.
  *
  * Regime: opendir allocates; without memory nothing is pruned until the next rotation.
  */

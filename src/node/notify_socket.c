@@ -138,7 +138,7 @@ static bool take_one(struct service *s)
 		char buf[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int) * FDS_MAX)];
 		struct cmsghdr align;
 	} control;
-	char buf[DATAGRAM_MAX];
+	static char buf[DATAGRAM_MAX]; /* too big for the stack */
 	struct iovec iov = { .iov_base = buf, .iov_len = sizeof buf };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.buf,
 		.msg_controllen = sizeof control.buf };

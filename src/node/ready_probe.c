@@ -137,10 +137,8 @@ static int unix_address(const char *path, struct sockaddr_un *a, int *fd_r)
 {
 	*fd_r = -1;
 	*a = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if (strlen(path) < sizeof a->sun_path) {
-		strcpy(a->sun_path, path);
+	if (strlcpy(a->sun_path, path, sizeof a->sun_path) < sizeof a->sun_path)
 		return 0;
-	}
 	*fd_r = open(path, O_PATH | O_CLOEXEC);
 	if (*fd_r < 0)
 		return -1;

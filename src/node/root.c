@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -455,6 +456,22 @@ static void lower_oom(struct node *n)
 	fds_close(&fd);
 }
 
+/* The init of an interactive container leads the terminal's session: it gives it up, so that the
+ * command can have it, job control included. The hang-up that comes of it is not for the command. */
+static void give_up_terminal(void)
+{
+	struct timespec now = { 0 };
+	sigset_t hup;
+
+	if (!isatty(STDIN_FILENO) || getsid(0) != getpid() || ioctl(STDIN_FILENO, TIOCNOTTY) < 0)
+		return;
+	sigemptyset(&hup);
+	sigaddset(&hup, SIGHUP);
+	sigaddset(&hup, SIGCONT);
+	while (sigtimedwait(&hup, NULL, &now) > 0)
+		;
+}
+
 static void run(struct root *r)
 {
 	lower_oom(&r->node);
@@ -502,6 +519,8 @@ int root_run(const struct run_options *opt)
 		r.node.sockets[i] = -1;
 	diag_set_quiet(opt->quiet);
 	clean_process();
+	if (r.node.command)
+		give_up_terminal();
 	status = load(&r);
 	if (status != 0)
 		return status;

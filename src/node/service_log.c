@@ -77,13 +77,15 @@ static uint64_t settings_key(const struct service *s, const char *dir)
 
 static ssize_t send_keep(struct service *s)
 {
+	static struct proto_keep_log k; /* too big for the stack */
+	static uint8_t buf[sizeof k + 64];
 	const struct spec_worker *w = service_worker(s);
 	int fd[2] = { s->log_r, s->log_ready_w };
-	struct proto_keep_log k = { .max_bytes = w->log_max_bytes, .max_files = w->log_max_files,
-		.timestamps = w->log_timestamps };
-	uint8_t buf[sizeof k + 64];
 	struct wire_out out;
 
+	k.max_bytes = w->log_max_bytes;
+	k.max_files = w->log_max_files;
+	k.timestamps = w->log_timestamps;
 	snprintf(k.path, sizeof k.path, "%s", spec_string(s->img, s->spec->path));
 	snprintf(k.dir, sizeof k.dir, "%s", service_log_where(s));
 	snprintf(k.regex, sizeof k.regex, "%s", regex_of(s));

@@ -50,6 +50,7 @@ static void on_created(void *ctx, pid_t pid)
 	struct event e = { .type = EVENT_START, .path = k->path, .pid = pid };
 
 	set_pid(k, pid);
+	k->last_pid = pid;
 	k->since_ms = sv_now(k->sv);
 	sv_event(k->sv, &e);
 }
@@ -57,7 +58,7 @@ static void on_created(void *ctx, pid_t pid)
 static void on_ready(void *ctx, uint32_t after_ms)
 {
 	struct kid *k = ctx;
-	struct event e = { .type = EVENT_READY, .path = k->path, .pid = k->pid, .after_ms = after_ms };
+	struct event e = { .type = EVENT_READY, .path = k->path, .pid = k->last_pid, .after_ms = after_ms };
 
 	sv_event(k->sv, &e);
 	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
@@ -68,7 +69,6 @@ static void gone(struct kid *k, const struct cop_exit *reason)
 	set_pid(k, 0);
 	k->has_last_exit = true;
 	k->last_exit = *reason;
-	snprintf(k->sv->failed_path, sizeof k->sv->failed_path, "%s", k->path);
 	if (k->sv->deep_slot == k->slot && k->service)
 		k->sv->deep_slot = SUP_NONE;
 }
@@ -79,6 +79,8 @@ static void on_start_failed(void *ctx, const struct cop_exit *reason, pid_t pid)
 	struct event e = { .type = EVENT_START_FAILED, .path = k->path, .pid = pid, .reason = *reason };
 
 	gone(k, reason);
+	if (!k->sv->inited)
+		snprintf(k->sv->failed_path, sizeof k->sv->failed_path, "%s", k->path);
 	sv_event(k->sv, &e);
 	feed(k, SUP_EV_STARTED, SUP_START_FAILED, reason);
 }
@@ -97,7 +99,7 @@ static void on_exited(void *ctx, const struct cop_exit *reason, pid_t pid, bool 
 static void on_stopping(void *ctx, const char *how)
 {
 	struct kid *k = ctx;
-	struct event e = { .type = EVENT_STOP, .path = k->path, .pid = k->pid, .how = how };
+	struct event e = { .type = EVENT_STOP, .path = k->path, .pid = k->last_pid, .how = how };
 
 	sv_event(k->sv, &e);
 }
@@ -119,10 +121,11 @@ bool kids_living(void *ctx, const char *invocation, pid_t session)
 	for (i = 0; i < sv->kids_cap; i++) {
 		struct kid *k = sv->kids[i];
 
-		if (!k || k->pid == 0 || k == self)
+		if (!k || k == self)
 			continue;
-		if (k->pid == session)
+		if (k->pid != 0 && k->pid == session)
 			return true;
+		/* also between two lives: kill_group = false leaves its processes alone */
 		if (k->service && invocation[0] != '\0' && strcmp(service_invocation(k->service), invocation) == 0)
 			return true;
 	}

@@ -32,6 +32,7 @@ struct kid {
 	struct service *service;      /* a worker */
 	struct sub *sub;              /* a supervisor */
 	struct loop_timer timer;      /* the core's */
+	pid_t last_pid;               /* of the present or last process, for events */
 	pid_t pid;                    /* of the present process, in the tree of pids; 0 */
 	RB_ENTRY(kid) by_pid;
 	int64_t since_ms;
@@ -94,7 +95,7 @@ struct supervisor {
 	bool inited, limit;
 	uint32_t deep_slot;        /* a nested supervisor that said why it ended; SUP_NONE */
 	struct plink_msg deep;     /* what it said */
-	char failed_path[SPEC_PATH_MAX]; /* the last child that failed to start, or ended for good */
+	char failed_path[SPEC_PATH_MAX]; /* the child whose failed start ends init */
 
 	struct sup_event *queue;   /* events that came while actions were taken */
 	uint32_t queue_cap, queue_head, queue_n;

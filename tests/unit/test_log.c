@@ -290,7 +290,8 @@ T_CASE(pieces_do_not_matter)
 	size_t n = 0, piece, at, i;
 
 	for (i = 0; i < 12; i++)
-		n += (size_t)snprintf(in + n, sizeof(in) - n, "line %zu %.*s\n", i, (int)(i * 3), "..............................");
+		n += (size_t)snprintf(in + n, sizeof(in) - n, "line %zu %.*s\n", i, (int)(i * 3),
+		    "..............................");
 	feed_init(in, n, true, 0);
 	play(&whole);
 	for (piece = 1; piece < n; piece++) {

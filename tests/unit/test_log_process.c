@@ -546,8 +546,10 @@ T_CASE(sleeps_when_nothing_is_written)
 	a = rig_add(&rig, 0, 0, 0, false, NULL);
 	rig_start(&rig, false);
 	T_CHECK(rig_puts(a, "1\n") && rig_wait(a, WAIT_MS));
-	poll(NULL, 0, 50);
-	before = switches(rig.pid);
+	do { /* until it has gone to sleep */
+		before = switches(rig.pid);
+		poll(NULL, 0, 50);
+	} while (switches(rig.pid) != before);
 	poll(NULL, 0, 1300);
 	T_EQ_INT(switches(rig.pid), before);
 	end();

@@ -131,8 +131,8 @@ T_CASE(hostile_datagrams)
 	struct rig_service *r;
 	int before;
 
-	r = starting(true, RIG_WORKER("--notify", "", "--notify-size", "65536", "--notify-size", "4097", "--notify-garbage",
-	    "2000", "--notify-size", "1", "--notify", "READY=1", "--hold"));
+	r = starting(true, RIG_WORKER("--notify", "", "--notify-size", "65536", "--notify-size", "4097",
+	    "--notify-garbage", "2000", "--notify-size", "1", "--notify", "READY=1", "--hold"));
 	before = fd_count();
 	RIG_UNTIL(strstr(r->log, "ready") || r->over);
 	T_EQ_STR(r->log, "created ready");
@@ -193,8 +193,8 @@ static void sibling_case(bool cgroup, bool other_user)
 	char script[400];
 
 	snprintf(script, sizeof script, "import socket,os,sys\ns=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\n"
-	    "s.sendto(b'READY=1','\\0%s')\nopen('%s','w').close()\nimport time\ntime.sleep(1000)", r->s->notify_name + 1,
-	    rig_path("sent"));
+	    "s.sendto(b'READY=1','\\0%s')\nopen('%s','w').close()\nimport time\ntime.sleep(1000)",
+	    r->s->notify_name + 1, rig_path("sent"));
 	chmod(R.dir, 0777);
 	c = rig_spec(1, (const char *const[]){ "/usr/bin/python3", "-c", script, NULL });
 	if (other_user)

@@ -656,7 +656,8 @@ T_CASE(frozen)
 	loop_turn(&R.loop, 50);
 	service_kill(r->s);
 	RIG_UNTIL(r->over);
-	T_CHECK(strstr(r->log, "exited:killed:asked"));
+	/* the TERM may have come before the frost */
+	T_CHECK(strstr(r->log, "exited:killed:asked") || strstr(r->log, "exited:shutdown:asked"));
 	rig_close();
 }
 
