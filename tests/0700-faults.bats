@@ -33,6 +33,7 @@ traced() {
 	! grep -q '^TracerPid:[[:space:]]*0$' "/proc/$TOP/status"
 }
 
+# shellcheck disable=SC2120 # called by with_fault with an argument
 # Kills a, whose number is given or asked for before, and waits until it runs again.
 heal() {
 	local from pid

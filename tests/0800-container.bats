@@ -180,7 +180,7 @@ sys.exit(os.waitstatus_to_exitcode(status))' "$@"
 	node_kill KILL
 	node_wait
 	assert_gone "$SLEEPER"
-	rm -r "$COPPICE_RUNTIME_DIR"/* # the name of its socket is all that a killed root cannot take away
+	rm -r "${COPPICE_RUNTIME_DIR:?}"/* # the name of its socket is all that a killed root cannot take away
 }
 
 @test "a read-only root, a stranger's uid, no cgroups: the command runs all the same" {

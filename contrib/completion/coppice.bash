@@ -39,10 +39,12 @@ _coppice_paths() {
 
 _coppice_nodes() {
 	local base
-	local -a sockets=()
+	local -a sockets=() bases=("${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/coppice}" "/tmp/coppice-$UID")
 
-	for base in "${COPPICE_RUNTIME_DIR-}" /run/coppice "${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/coppice}" \
-		"/tmp/coppice-$UID"; do
+	# where the program itself looks
+	((UID == 0)) && bases=(/run/coppice)
+	[[ -n ${COPPICE_RUNTIME_DIR-} ]] && bases=("$COPPICE_RUNTIME_DIR")
+	for base in "${bases[@]}"; do
 		[[ -n $base ]] && sockets+=("$base"/*/control)
 	done
 	for base in "${sockets[@]}"; do

@@ -220,7 +220,7 @@ static int look(struct tail *t, struct names *names)
 			names_free(names);
 	}
 	if (names->n > 0)
-		memcpy(t->newest, names->list[names->n - 1]->d_name, LOG_NAME_SIZE - 1);
+		strlcpy(t->newest, names->list[names->n - 1]->d_name, sizeof(t->newest));
 	return 0;
 }
 
@@ -357,7 +357,7 @@ static int open_rotated(struct tail *t, const struct names *names, struct stat *
 	for (i = 0; i < names->n; i++) {
 		if (strcmp(names->list[i]->d_name, t->newest) <= 0)
 			continue;
-		memcpy(t->newest, names->list[i]->d_name, LOG_NAME_SIZE - 1);
+		strlcpy(t->newest, names->list[i]->d_name, sizeof(t->newest));
 		fd = open_in(t->dir, t->newest, st);
 		if (fd >= 0 && !is_at(t, st))
 			return fd;
