@@ -105,6 +105,45 @@ changed sub/y"
 	node_stop
 }
 
+@test "several new ones, some of which cannot start: the others run, these stay known as failed" {
+	base
+	node_start
+	base 1001 1003 ', { id = "bad"; exec = [ "/nonexistent" ]; }, { id = "good"; exec = [ "sleep", "1006" ]; }, { id = "worse"; exec = [ "/nonexistent" ]; }, { id = "fine"; exec = [ "sleep", "1007" ]; }'
+	run cop reload
+	assert_status 1
+	assert_match "$output" "bad: start failed: exec:ENOENT"
+	assert_equal "$(child good state) $(child fine state)" "running running"
+	assert_equal "$(child bad state) $(child worse state)" "failed failed"
+	assert_equal "$(cop status --json | field root.restarts)" 0
+	node_stop
+}
+
+@test "what was removed, or ended for good, is not started by a reload" {
+	base 1001 1003 ', { id = "once"; restart = "temporary"; exec = [ "sh", "-c", "echo x >>'"$COP_TMP"'/ran; exit 4" ]; }'
+	node_start
+	wait_child once state exited
+	cop remove change
+	run cop reload
+	assert_equal "$output" "no changes"
+	run cop status change
+	assert_status 4
+	assert_equal "$(child once state)" exited
+	assert_equal "$(wc -l <"$COP_TMP/ran")" 1
+	node_stop
+}
+
+@test "a new order is taken over without touching anything" {
+	base
+	node_start
+	before=$(pids)
+	awk '/id = "keep"/ {kept = $0; next} {print} /id = "change"/ {print kept}' "$COP_TMP/node.conf" >"$COP_TMP/new"
+	cp "$COP_TMP/new" "$COP_TMP/node.conf"
+	cop reload
+	assert_equal "$(pids)" "$before"
+	assert_equal "$(cop status | awk 'NR > 1 {print $1}' | tr '\n' ' ')" "change keep sub sub/x sub/y "
+	node_stop
+}
+
 @test "HUP reloads" {
 	base
 	node_start

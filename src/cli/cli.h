@@ -70,6 +70,7 @@ struct cli_command {
 	size_t min, max;        /* number of operands; SIZE_MAX: any */
 	bool tail;              /* what stands behind `--` is a command, not operands */
 	int (*run)(const struct cli_args *a);
+	size_t paths;           /* how many of the first operands are PATHs; SIZE_MAX: all */
 };
 
 /* Reads the command line. Returns 0, or CLI_USAGE after saying what is wrong. */

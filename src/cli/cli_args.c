@@ -51,7 +51,7 @@ static const struct {
 	{ "json", no_argument, LONG_JSON, CLI_OPT_JSON,
 	  "    --json          print JSON: one value, or one a line for streams" },
 	{ "quiet", no_argument, 'q', CLI_OPT_QUIET,
-	  "-q, --quiet         print nothing but errors" },
+	  "-q, --quiet         print nothing but errors, also with --json" },
 	{ "help", no_argument, 'h', CLI_OPT_HELP,
 	  "-h, --help          print this" },
 	{ "version", no_argument, 'V', CLI_OPT_VERSION, NULL },
@@ -310,6 +310,17 @@ static int check_options(const struct cli_args *a, const struct cli_command *c)
 	return 0;
 }
 
+/* An empty path would mean the whole tree to the node; it comes from a variable that is not set. */
+static int check_paths(const struct cli_args *a, const struct cli_command *c)
+{
+	size_t i;
+
+	for (i = 0; i < a->n_operands && i < c->paths; i++)
+		if (a->operands[i][0] == '\0')
+			return cli_usage(c->name, "PATH is empty");
+	return 0;
+}
+
 int cli_args_check(struct cli_args *a, const struct cli_command *c)
 {
 	char esc[128];
@@ -329,5 +340,7 @@ int cli_args_check(struct cli_args *a, const struct cli_command *c)
 
 		return cli_usage(c->name, "`%s` is one operand too many", text_escape(w, strlen(w), esc, sizeof esc));
 	}
-	return 0;
+	if (a->quiet)
+		a->json = false; /* the exit status is then the whole answer */
+	return check_paths(a, c);
 }

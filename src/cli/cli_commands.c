@@ -21,49 +21,55 @@ static const struct cli_command commands[] = {
 	  "Starts the node that FILE describes, or supervises one command without a file.\n"
 	  "Ends with 0 after an asked-for shutdown, 1 when the top supervisor gave up, 78 when FILE\n"
 	  "is wrong; with auto_shutdown or `-- CMD`, with the status of the child that ended it.\n",
-	  CLI_OPT_RESTART | CLI_OPT_NODE | CLI_OPT_SOCKET | CLI_OPT_QUIET, 0, 1, true, cli_run },
+	  CLI_OPT_RESTART | CLI_OPT_NODE | CLI_OPT_SOCKET | CLI_OPT_QUIET, 0, 1, true, cli_run, 0 },
 	{ "check", "FILE...", "validate configuration files",
 	  "Prints one line a file, or every error of it as FILE:LINE: what is wrong, and ends with 78.\n",
-	  CLI_OPT_QUIET, 1, SIZE_MAX, false, cli_check },
+	  CLI_OPT_QUIET, 1, SIZE_MAX, false, cli_check, 0 },
 	{ "status", "[PATH]", "show every child, or one with its last exits and log lines",
 	  "For PATH, ends with 0 if it is running, 3 if it is not, 4 if there is no such child.\n",
-	  CLI_OPT_TALK, 0, 1, false, cli_status },
+	  CLI_OPT_TALK, 0, 1, false, cli_status, 1 },
 	{ "tree", "", "draw the supervision tree",
 	  "Supervisors are shown with their strategy and the restarts they have left.\n",
-	  CLI_OPT_TALK, 0, 0, false, cli_tree },
+	  CLI_OPT_TALK, 0, 0, false, cli_tree, 0 },
 	{ "start", "PATH...", "start children",
 	  "Waits until they are ready.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_start },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_start, SIZE_MAX },
 	{ "stop", "PATH...", "stop children, and do not restart them",
 	  "Waits until they are gone. A later restart of their group starts them again, as in OTP.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_stop },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_stop, SIZE_MAX },
 	{ "restart", "PATH...", "stop children and start them again",
 	  "Waits until they are ready. Does not use up their supervisor's restarts.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_restart },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_restart, SIZE_MAX },
 	{ "signal", "PATH SIGNAL", "send a signal to a child's main process",
 	  "SIGNAL is a name with or without SIG, or a number.\n",
-	  CLI_OPT_TALK, 2, 2, false, cli_signal },
+	  CLI_OPT_TALK, 2, 2, false, cli_signal, 1 },
 	{ "add", "SUPERVISOR [KEY=VALUE...] -- CMD [ARG...]", "start a child under a dynamic supervisor",
 	  "KEY is a key of a child in the configuration file. Prints the new child's path.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, true, cli_add },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, true, cli_add, 1 },
 	{ "remove", "PATH...", "stop children and forget their specifications",
 	  "Those that a file describes come back with the next reload.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_remove },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_remove, SIZE_MAX },
 	{ "reload", "", "read the file again and apply what has changed",
 	  "Prints what is added, changed and removed; touches only that. Ends with 78, and\n"
 	  "touches nothing, when the file is wrong.\n",
-	  CLI_OPT_TALK | CLI_OPT_DRY_RUN | CLI_OPT_NO_WAIT, 0, 0, false, cli_reload },
+	  CLI_OPT_TALK | CLI_OPT_DRY_RUN | CLI_OPT_NO_WAIT, 0, 0, false, cli_reload, 0 },
 	{ "events", "", "print the node's events",
 	  "Prints all events that are kept, or those from SEQ on; with --follow alone, only new ones.\n",
-	  CLI_OPT_TALK | CLI_OPT_FOLLOW | CLI_OPT_SINCE, 0, 0, false, cli_events },
+	  CLI_OPT_TALK | CLI_OPT_FOLLOW | CLI_OPT_SINCE, 0, 0, false, cli_events, 0 },
 	{ "log", "PATH", "print a child's output",
 	  "Prints the last lines; with --follow, goes on until the node ends.\n",
-	  CLI_OPT_TALK | CLI_OPT_FOLLOW | CLI_OPT_LINES, 1, 1, false, cli_log },
+	  CLI_OPT_TALK | CLI_OPT_FOLLOW | CLI_OPT_LINES, 1, 1, false, cli_log, 1 },
 	{ "shutdown", "", "stop the whole node in order",
 	  "Waits until the node has ended.\n",
-	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 0, 0, false, cli_shutdown },
+	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 0, 0, false, cli_shutdown, 0 },
 };
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
+
+/* Not in the table: it has no options of its own and needs nothing that others need. */
+static const struct cli_command help_itself = {
+	"help", "[COMMAND]", "print help", "Prints what there is, or more about COMMAND, as `coppice COMMAND --help` does.\n",
+	0, 0, 1, false, NULL, 0
+};
 
 static const struct cli_command *find_command(const char *name)
 {
@@ -123,6 +129,8 @@ static int help_about(const struct cli_args *a)
 
 	if (a->n_operands == 0)
 		return help();
+	if (strcmp(a->operands[0], help_itself.name) == 0)
+		return help_command(&help_itself);
 	c = find_command(a->operands[0]);
 	return c ? help_command(c) : unknown_command(a->operands[0]);
 }

@@ -65,10 +65,10 @@ static void put_child(FILE *f, const struct proto_child *c)
 		fprintf(f, "  pid %d", c->pid);
 	if (c->type != SPEC_WORKER)
 		fprintf(f, "  %s, restarts left %u/%u in %u s",
-		    c->type == SPEC_DYNAMIC_SUPERVISOR ? "dynamic" : spec_strategy_name(c->strategy),
+		    tree_strategy(c),
 		    c->restarts_left, c->max_restarts, c->max_seconds);
 	else if (c->restarts > 0)
-		fprintf(f, "  restarted %u times", c->restarts);
+		fprintf(f, "  restarted %u time%s", c->restarts, c->restarts == 1 ? "" : "s");
 	if (c->state != PROTO_ST_RUNNING && c->state != PROTO_ST_STARTING && c->has_last_exit)
 		fprintf(f, "  last exit %s", cop_exit_format(&c->last_exit, reason, sizeof reason));
 	fputc('\n', f);

@@ -34,7 +34,7 @@ static void put_description(FILE *f, const struct proto_child *c)
 	else if (c->type == SPEC_WORKER)
 		cli_put(f, c->command);
 	else
-		fprintf(f, "%s, restarts left %u/%u in %u s", spec_strategy_name(c->strategy), c->restarts_left,
+		fprintf(f, "%s, restarts left %u/%u in %u s", tree_strategy(c), c->restarts_left,
 		    c->max_restarts, c->max_seconds);
 }
 
@@ -101,7 +101,7 @@ static void put_supervisor(FILE *f, const struct tree *t, const struct proto_chi
 	size_t i, n = 0, running = 0;
 
 	put_key(f, "Strategy");
-	fprintf(f, "%s\n", spec_strategy_name(c->strategy));
+	fprintf(f, "%s\n", tree_strategy(c));
 	put_key(f, "Budget");
 	fprintf(f, "restarts left %u/%u in %u s\n", c->restarts_left, c->max_restarts, c->max_seconds);
 	if (c->auto_shutdown != SUP_AUTO_NEVER) {

@@ -69,6 +69,16 @@ static char *unquote(char *value)
 	return value;
 }
 
+/* What a line that is none was most likely meant to be. */
+static const char *env_hint(const char *line, size_t n)
+{
+	if (strncmp(line, "export", 6) == 0 && (line[6] == ' ' || line[6] == '\t'))
+		return "; write it without `export`: no shell reads it";
+	if (n > 0 && line[n + strspn(line + n, " \t")] == '=')
+		return "; there must be no blanks around =";
+	return "";
+}
+
 static void env_line(struct conf_scope *s, struct environment *env, struct conf_pos pos, char *line)
 {
 	size_t n;
@@ -78,7 +88,8 @@ static void env_line(struct conf_scope *s, struct environment *env, struct conf_
 		return;
 	n = name_length(line);
 	if (n == 0 || line[n] != '=') {
-		conf_error_pos(s->c, pos, "a line of an env_file is NAME=value, a comment (#) or empty");
+		conf_error_pos(s->c, pos, "a line of an env_file is NAME=value, a comment (#) or empty%s",
+		    env_hint(line, n));
 		return;
 	}
 	line[n] = '\0';

@@ -385,8 +385,7 @@ static void unknown(struct conf *c, const config_setting_t *s, const char *name,
 	else if (near)
 		conf_error(c, s, "unknown key `%s`; did you mean `%s`?", name, near);
 	else
-		conf_error(c, s, "unknown key `%s`; keys of %s are %s", name, place_name(where),
-		    join(names, count(names), " and ", "`"));
+		conf_error(c, s, "unknown key `%s`; see coppice.conf(5) for the keys of %s", name, place_name(where));
 }
 
 void conf_keys_check(struct conf *c, config_setting_t *group, unsigned where)

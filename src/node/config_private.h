@@ -158,6 +158,8 @@ struct conf_scan_hint { /* what may be behind a syntax error */
 	char bracket[128];              /* "" or what is wrong with brackets */
 	char word[64];                  /* the first word that is no key, "" if there is none */
 	struct conf_pos word_pos;
+	char comma[64];                 /* "" or what is wrong with the first odd comma of a list */
+	struct conf_pos comma_pos;
 	struct conf_pos long_string;    /* the first string of several lines; line 0: none */
 	bool fatal;                     /* the text ends inside something: parsing it has no sense */
 };

@@ -49,6 +49,8 @@ static const char *cause(const struct conf *c, const struct conf_doc *doc, size_
 	if (h->bracket[0] != '\0')
 		return conf_printf(": %s", h->bracket);
 	text = quote_line(doc, line);
+	if (h->comma[0] != '\0' && h->comma_pos.file == pos.file && h->comma_pos.line == pos.line)
+		return conf_printf("at `%s`: %s", text, h->comma);
 	return text[0] != '\0' ? conf_printf("at `%s`", text) : "at the end of the file";
 }
 

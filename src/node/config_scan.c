@@ -9,7 +9,8 @@
  *
  *  - @include is replaced by the file's text; a table says where each line came from;
  *  - comments are left out;
- *  - whole numbers that need 64 bits get an L; those with a leading zero are octal, as in C;
+ *  - whole numbers that need 64 bits get an L; those with a leading zero are octal, as in C, and
+ *    the only ones that the library sees in hexadecimal: so its users can tell them;
  *  - a key that stands a second time in its group gets a name of its own and is an error.
  *
  * On the way brackets are matched, so that a syntax error can be explained. Parser process.
@@ -47,6 +48,7 @@ struct scan {
 	unsigned duplicates;
 	struct { dev_t dev; ino_t ino; } chain[CONF_INCLUDE_DEPTH];
 	size_t n_chain;
+	char last;                     /* the token before: its first byte, or 'v' for a value's end */
 	struct conf_scan_hint *hint;
 };
 
@@ -216,6 +218,37 @@ static void end_of_text(struct scan *s)
 	    conf_place(s->c, s->pos, b->pos)));
 }
 
+/* --- commas --- */
+
+static void comma_hint(struct scan *s, const char *fmt, char c)
+{
+	struct conf_scan_hint *h = s->hint;
+
+	if (h->comma[0] != '\0')
+		return;
+	snprintf(h->comma, sizeof h->comma, "%s `%c`", fmt, c);
+	h->comma_pos = s->pos;
+}
+
+/* Looks at a token's first byte: between the elements of a list there is one comma. Strings may
+ * stand side by side. */
+static void commas(struct scan *s, char c)
+{
+	char in = s->brackets[s->depth].c;
+
+	if (in == '(' || in == '[') {
+		if (s->last == 'v' && c != '\0' && strchr("{[(+-0123456789", c))
+			comma_hint(s, "a comma is missing before", c);
+		else if ((s->last == ',' || s->last == in) && c == ',')
+			comma_hint(s, "there is a comma too many:", c);
+		else if (s->last == ',' && (c == ')' || c == ']'))
+			comma_hint(s, "there is a comma too many before", c);
+		else if (s->last == 'v' && c == ';')
+			comma_hint(s, "elements are separated by commas, not by", c);
+	}
+	s->last = c == '"' || c == '}' || c == ']' || c == ')' || isalnum((unsigned char)c) ? 'v' : c;
+}
+
 /* --- names --- */
 
 static bool is_name_start(char c)
@@ -290,6 +323,19 @@ static void name(struct scan *s)
 	}
 	snprintf(fresh_name, sizeof fresh_name, CONF_DUPLICATE_PREFIX "%u", s->duplicates++);
 	emit(s, fresh_name, fresh_name + strlen(fresh_name));
+}
+
+/* libconfig's names begin with a letter; those of the environment need not. */
+static void underscore(struct scan *s)
+{
+	const char *from = s->p;
+
+	while (s->p < s->end && is_name(*s->p))
+		s->p++;
+	if (in_group(s) && before_equals(s))
+		conf_error_pos(s->c, s->pos, "syntax error: a key cannot begin with _; for a variable of the "
+		    "environment write env = [ \"%.*s=value\" ]", (int)(s->p - from), from);
+	emit(s, from, s->p);
 }
 
 /* --- numbers --- */
@@ -369,7 +415,7 @@ static void number(struct scan *s)
 	}
 	if (!value_of(&n, &v))
 		number_error(s, &n);
-	snprintf(text, sizeof text, (n.hex || n.octal) && v >= 0 ? "0x%" PRIx64 "%s" : "%" PRId64 "%s", v,
+	snprintf(text, sizeof text, n.octal && v >= 0 ? "0x%" PRIx64 "%s" : "%" PRId64 "%s", v,
 	    n.is_long || v > INT32_MAX || v < INT32_MIN ? "L" : "");
 	emit(s, text, text + strlen(text));
 	s->p = end;
@@ -508,7 +554,8 @@ static void include(struct scan *s)
 
 /* --- a file --- */
 
-static void token(struct scan *s)
+/* Goes over one blank or comment; false if something else is here. */
+static bool blank(struct scan *s)
 {
 	char c = *s->p;
 
@@ -522,7 +569,20 @@ static void token(struct scan *s)
 		line_comment(s);
 	} else if (starts(s, "/*")) {
 		block_comment(s);
-	} else if (c == '"') {
+	} else {
+		return false;
+	}
+	return true;
+}
+
+static void token(struct scan *s)
+{
+	char c = *s->p;
+
+	if (blank(s))
+		return;
+	commas(s, c);
+	if (c == '"') {
 		string(s);
 	} else if (strchr("{[(", c) && c != '\0') {
 		open_bracket(s);
@@ -534,6 +594,8 @@ static void token(struct scan *s)
 		number(s);
 	} else if (is_name_start(c)) {
 		name(s);
+	} else if (c == '_') {
+		underscore(s);
 	} else {
 		emit(s, s->p, s->p + (c != '\0'));
 		s->p++;

@@ -79,18 +79,12 @@ static bool octal_string(const char *s, int *v_r)
 	return true;
 }
 
-/* libconfig has no octal numbers; config_scan.c makes hexadecimal ones of them. A decimal number
- * whose digits are octal was most likely meant to be octal, so it is asked for. */
-static bool is_ambiguous(const config_setting_t *s)
+/* libconfig has no octal numbers; config_scan.c makes hexadecimal ones of them, and of nothing
+ * else. Any other number but 0 was most likely meant to be octal: 22, but also 18, must not
+ * silently become other permissions than those that chmod(1) would give. */
+static bool is_octal(const config_setting_t *s)
 {
-	int64_t v = conf_int(s);
-
-	if (config_setting_get_format(s) == CONFIG_FORMAT_HEX)
-		return false;
-	for (; v > 0; v /= 10)
-		if (v % 10 > 7)
-			return false;
-	return conf_int(s) > 0;
+	return conf_int(s) == 0 || config_setting_get_format(s) == CONFIG_FORMAT_HEX;
 }
 
 int conf_get_octal(struct conf *c, const config_setting_t *group, const char *key, int def)
@@ -106,9 +100,9 @@ int conf_get_octal(struct conf *c, const config_setting_t *group, const char *ke
 			    config_setting_get_string(s));
 			return -1;
 		}
-	} else if (is_ambiguous(s)) {
-		conf_error(c, s, "`%s` is %lld; write 0%lld, with a leading zero, for an octal number", key,
-		    (long long)conf_int(s), (long long)conf_int(s));
+	} else if (!is_octal(s)) {
+		conf_error(c, s, "`%s` is %lld in decimal; it must be written in octal, with a leading zero, as 022",
+		    key, (long long)conf_int(s));
 		return -1;
 	} else {
 		v = conf_int(s) >= 0 && conf_int(s) <= INT_MAX ? (int)conf_int(s) : INT_MAX;

@@ -153,8 +153,11 @@ static void say_start_failed(const struct root *r, const struct plink_msg *final
 
 static void say_why(const struct root *r, const struct plink_msg *final)
 {
+	char reason[COP_EXIT_FORMAT_MAX];
+
 	if (final->how == PLINK_LIMIT)
-		diag_error("node %s: the top supervisor used up its restarts and gave up", r->node.name);
+		diag_error("node %s: the top supervisor used up its restarts and gave up, at last because of %s (%s)",
+		    r->node.name, final->cause_path, cop_exit_format(&final->cause, reason, sizeof reason));
 	else if (final->how == PLINK_INIT && r->state != ROOT_ST_STOPPING)
 		say_start_failed(r, final);
 }
@@ -484,6 +487,18 @@ static void run(struct root *r)
 	loop_run(&r->loop);
 }
 
+static void remove_sockets(struct root *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->node.img.h->n_sockets; i++) {
+		const struct spec_socket *s = spec_socket_at(&r->node.img, i);
+
+		if (s->kind == 'x' && r->node.sockets[i] >= 0)
+			unlink(spec_string(&r->node.img, s->addr));
+	}
+}
+
 /* Control goes last, so that who waits for the end hears it. */
 static void clean_up(struct root *r)
 {
@@ -492,6 +507,7 @@ static void clean_up(struct root *r)
 	fds_close(&r->node.fd[NODE_FD_CTL_ROOT]); /* at its end control tells its clients the last and leaves */
 	root_aside_end(r, &r->control, 0);
 	group_base_remove(&r->node.groups, r->group_name);
+	remove_sockets(r);
 	if (r->socket_path[0])
 		unlink(r->socket_path);
 	if (r->node.command && r->node.dirs.runtime[0] && !r->opt.node)

@@ -38,7 +38,7 @@ static struct cop_exit reason_of_exit(const struct service *s, int wstatus)
 	if (s->stop_sent)
 		return cop_exit_make(COP_EXIT_SHUTDOWN, 0);
 	if (code_is_success(service_worker(s), WEXITSTATUS(wstatus)))
-		return cop_exit_make(COP_EXIT_NORMAL, 0);
+		return cop_exit_make(COP_EXIT_NORMAL, WEXITSTATUS(wstatus));
 	return cop_exit_from_wait(wstatus);
 }
 
@@ -51,7 +51,7 @@ static struct cop_exit reason_of_signal(const struct service *s, int wstatus)
 	if (s->kill_sent && sig == SIGKILL)
 		return cop_exit_make(COP_EXIT_KILLED, 0);
 	if (signal_is_success(service_worker(s), sig))
-		return cop_exit_make(s->stop_sent ? COP_EXIT_SHUTDOWN : COP_EXIT_NORMAL, 0);
+		return s->stop_sent ? cop_exit_make(COP_EXIT_SHUTDOWN, 0) : cop_exit_make(COP_EXIT_NORMAL, 128 + sig);
 	return cop_exit_from_wait(wstatus);
 }
 

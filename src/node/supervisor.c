@@ -120,6 +120,7 @@ static void report_limit(struct supervisor *sv, uint32_t slot)
 	};
 
 	sv->limit = true;
+	snprintf(sv->cause_path, sizeof sv->cause_path, "%s", sv->kids[slot]->path);
 	sv_event(sv, &e);
 }
 
@@ -131,7 +132,7 @@ static void end(struct supervisor *sv, const struct sup_action *a)
 	if (a->slot != SUP_NONE && a->slot == sv->deep_slot && sv->deep.has_cause)
 		m = sv->deep; /* the innermost cause is what an administrator wants to know */
 	else if (a->slot != SUP_NONE)
-		snprintf(m.cause_path, sizeof m.cause_path, "%s", sv->failed_path);
+		snprintf(m.cause_path, sizeof m.cause_path, "%s", sv->cause_path);
 	if (a->slot != sv->deep_slot || !sv->deep.has_cause)
 		m.cause = a->cause;
 	m.reason = a->reason;
@@ -178,7 +179,7 @@ static void act(struct supervisor *sv, const struct sup_action *a)
 		report_limit(sv, a->slot);
 		break;
 	case SUP_ACT_FORGET:
-		kid_bury(k);
+		kid_forgotten(k);
 		break;
 	case SUP_ACT_EXIT:
 		end(sv, a);

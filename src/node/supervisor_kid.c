@@ -79,8 +79,9 @@ static void on_start_failed(void *ctx, const struct cop_exit *reason, pid_t pid)
 	struct event e = { .type = EVENT_START_FAILED, .path = k->path, .pid = pid, .reason = *reason };
 
 	gone(k, reason);
+	k->parked = PROTO_ST_FAILED;
 	if (!k->sv->inited)
-		snprintf(k->sv->failed_path, sizeof k->sv->failed_path, "%s", k->path);
+		snprintf(k->sv->cause_path, sizeof k->sv->cause_path, "%s", k->path);
 	sv_event(k->sv, &e);
 	feed(k, SUP_EV_STARTED, SUP_START_FAILED, reason);
 }
@@ -92,6 +93,7 @@ static void on_exited(void *ctx, const struct cop_exit *reason, pid_t pid, bool 
 		.ran_ms = ran_ms };
 
 	gone(k, reason);
+	k->parked = asked ? PROTO_ST_STOPPED : PROTO_ST_EXITED;
 	sv_event(k->sv, &e);
 	feed(k, SUP_EV_EXITED, SUP_START_OK, reason);
 }
@@ -373,16 +375,56 @@ struct kid *kid_add(struct supervisor *sv, const struct spec_image *img, const s
 	return k;
 }
 
-void kid_bury(struct kid *k)
+static void bury(struct kid *k)
 {
 	struct supervisor *sv = k->sv;
 
-	sv->kids[k->slot] = NULL;
 	sv->paths_len -= SPEC_PATH_MAX;
 	loop_timer_cancel(&sv->loop, &k->timer);
 	k->dead = true;
 	k->next_dead = sv->graveyard;
 	sv->graveyard = k;
+}
+
+void kid_bury(struct kid *k)
+{
+	k->sv->kids[k->slot] = NULL;
+	bury(k);
+}
+
+/* The slot behind which a child of the file belongs: that of its nearest elder sibling that exists. */
+uint32_t kid_place(struct supervisor *sv, const struct spec_child *spec)
+{
+	const struct spec_child *c;
+	uint32_t after = SUP_NONE;
+
+	for (c = spec_first_child(&sv->n->img, sv->spec); c && c != spec; c = spec_next_child(&sv->n->img, c)) {
+		struct kid *k = kid_find(sv, spec_string(&sv->n->img, c->id));
+
+		if (k && !k->dynamic)
+			after = k->slot;
+	}
+	return after;
+}
+
+/* A child of the file is known as long as the file names it, even where OTP forgets its specification: a
+ * temporary one that ended, or one that could not be started. It takes its place again as one that no group
+ * contains until somebody starts it. */
+void kid_forgotten(struct kid *k)
+{
+	struct supervisor *sv = k->sv;
+	struct sup_child_spec spec = k->spec->sup;
+
+	if (k->dynamic || k->removing || sv->spec->type == SPEC_DYNAMIC_SUPERVISOR) {
+		kid_bury(k);
+		return;
+	}
+	sv->kids[k->slot] = NULL;
+	loop_timer_cancel(&sv->loop, &k->timer);
+	if (sup_child_add(sv->core, &spec, kid_place(sv, k->spec), &k->slot) == 0)
+		sv->kids[k->slot] = k; /* the slot that was just given up, or another that is free */
+	else
+		bury(k); /* the supervisor ends */
 }
 
 void kid_free_dead(struct supervisor *sv)

@@ -23,7 +23,9 @@ struct kid {
 	struct supervisor *sv;
 	uint32_t slot;
 	bool dynamic;                 /* added at run time, not in the file */
+	bool removing;                /* it is to be forgotten although the file names it */
 	bool dead;                    /* forgotten; freed when the turn is over */
+	uint8_t parked;               /* enum proto_state of one that the core knows as never started */
 	const struct spec_child *spec;
 	const struct spec_image *img; /* of the node, or own_img */
 	struct spec_image own_img;    /* dynamic */
@@ -95,7 +97,7 @@ struct supervisor {
 	bool inited, limit;
 	uint32_t deep_slot;        /* a nested supervisor that said why it ended; SUP_NONE */
 	struct plink_msg deep;     /* what it said */
-	char failed_path[SPEC_PATH_MAX]; /* the child whose failed start ends init */
+	char cause_path[SPEC_PATH_MAX]; /* the child whose failed start ends init, or that was one restart too many */
 
 	struct sup_event *queue;   /* events that came while actions were taken */
 	uint32_t queue_cap, queue_head, queue_n;
@@ -138,7 +140,9 @@ int sv_reserve(struct supervisor *sv);
 struct kid *kid_add(struct supervisor *sv, const struct spec_image *img, const struct spec_child *spec,
     uint32_t after, struct spec_image *own_img);
 /* The core forgot it. */
+void kid_forgotten(struct kid *k);
 void kid_bury(struct kid *k);
+uint32_t kid_place(struct supervisor *sv, const struct spec_child *spec);
 void kid_free_dead(struct supervisor *sv);
 /* At the end: ends what kill_group = false has left. */
 void kids_fini(struct supervisor *sv);

@@ -80,6 +80,7 @@ static void plan_present(struct supervisor *sv)
 		if (c && c->type == k->spec->type)
 			continue;
 		k->img = &sv->reload.old_img; /* until it is gone */
+		k->removing = true;
 		if (k->service)
 			service_set_spec(k->service, k->img, k->spec);
 		add_step(sv, RELOAD_REMOVE, k, 0);
@@ -93,6 +94,16 @@ static void plan_present(struct supervisor *sv)
 	}
 }
 
+/* A child that the file named before and that does not exist was removed by an administrator: it stays so, as long
+ * as its entry is the same. */
+static bool is_news(const struct supervisor *sv, const struct spec_child *c)
+{
+	const struct spec_child *old =
+	    spec_find(&sv->reload.old_img, spec_string(&sv->n->img, c->path));
+
+	return !old || old->type != c->type || old->hash_process != c->hash_process;
+}
+
 static void plan_new(struct supervisor *sv)
 {
 	const char *base = (const char *)sv->n->img.h;
@@ -101,24 +112,9 @@ static void plan_new(struct supervisor *sv)
 	for (c = spec_first_child(&sv->n->img, sv->spec); c; c = spec_next_child(&sv->n->img, c)) {
 		struct kid *k = kid_find(sv, spec_string(&sv->n->img, c->id));
 
-		if (!k || k->dynamic || k->spec != c)
+		if (k ? k->dynamic || k->spec != c : is_news(sv, c))
 			add_step(sv, RELOAD_ADD, NULL, (uint32_t)((const char *)c - base));
 	}
-}
-
-/* The slot behind which a new child belongs: that of its nearest elder sibling that exists. */
-static uint32_t place_of(struct supervisor *sv, const struct spec_child *spec)
-{
-	const struct spec_child *c;
-	uint32_t after = SUP_NONE;
-
-	for (c = spec_first_child(&sv->n->img, sv->spec); c && c != spec; c = spec_next_child(&sv->n->img, c)) {
-		struct kid *k = kid_find(sv, spec_string(&sv->n->img, c->id));
-
-		if (k && !k->dynamic)
-			after = k->slot;
-	}
-	return after;
 }
 
 static int call(struct supervisor *sv, struct kid *k, enum sup_op op)
@@ -135,7 +131,7 @@ static int do_add(struct supervisor *sv, struct reload_step *st)
 	    (const struct spec_child *)(const void *)((const char *)sv->n->img.h + st->spec);
 	const char *path = spec_string(&sv->n->img, c->path);
 
-	st->kid = kid_add(sv, &sv->n->img, c, place_of(sv, c), NULL);
+	st->kid = kid_add(sv, &sv->n->img, c, kid_place(sv, c), NULL);
 	if (!st->kid) {
 		failed(sv, path, errno == EEXIST ? "there is a child of this name already" : strerror(errno));
 		return -1;
@@ -162,10 +158,38 @@ static int do_step(struct supervisor *sv, struct reload_step *st)
 	return -1;
 }
 
+static void finish_later(struct loop_timer *t);
+
+/* Takes over the order of the file, which touches no process. Children added at run time stay where they are. */
+static int take_order(struct supervisor *sv)
+{
+	const struct spec_child *c;
+	uint32_t after = SUP_NONE;
+
+	if (!sup_idle(sv->core))
+		return -1;
+	for (c = spec_first_child(&sv->n->img, sv->spec); c; c = spec_next_child(&sv->n->img, c)) {
+		struct kid *k = kid_find(sv, spec_string(&sv->n->img, c->id));
+
+		if (!k || k->dynamic)
+			continue;
+		if (sup_prev(sv->core, k->slot) != after)
+			(void)sup_child_move(sv->core, k->slot, after);
+		after = k->slot;
+	}
+	return 0;
+}
+
+#define ORDER_AGAIN_MS 20
+
 static void finish(struct supervisor *sv)
 {
 	struct reload *r = &sv->reload;
 
+	if (take_order(sv) < 0) { /* something else is under way */
+		loop_timer_set(&sv->loop, &r->later, sv_now(sv) + ORDER_AGAIN_MS, finish_later, sv);
+		return;
+	}
 	kid_free_dead(sv);
 	spec_close(&r->old_img);
 	free(r->steps);
@@ -191,6 +215,11 @@ static void next_step(struct supervisor *sv)
 	}
 	/* not now: we may be inside a callback of a child that is to be freed */
 	loop_timer_set(&sv->loop, &r->later, sv_now(sv), finish_later, sv);
+}
+
+static void step_later(struct loop_timer *t)
+{
+	next_step(t->ctx);
 }
 
 static void note_failure(struct supervisor *sv, const struct reload_step *st, const struct sup_action *a)
@@ -223,7 +252,8 @@ void reload_replied(struct supervisor *sv, const struct sup_action *a)
 	if (k && k == st->kid)
 		note_failure(sv, st, a);
 	r->at++;
-	next_step(sv);
+	/* not now: what the core has still to say of this child must be heard before another takes its slot */
+	loop_timer_set(&sv->loop, &r->later, sv_now(sv), step_later, sv);
 }
 
 /* Sockets come as descriptors in the order of the new image. */

@@ -127,7 +127,7 @@ static uint8_t state_of(struct kid *k)
 
 	switch (sup_child_status(core, k->slot)) {
 	case SUP_ST_NEVER:
-		return PROTO_ST_STARTING;
+		return k->has_last_exit ? k->parked : k->sv->inited ? PROTO_ST_STOPPED : PROTO_ST_STARTING;
 	case SUP_ST_IGNORED:
 		return PROTO_ST_STOPPED;
 	case SUP_ST_TERMINATED:
@@ -345,8 +345,12 @@ static void tell_reply(struct supervisor *sv, const struct wanted *w, const stru
 		tell(sv, w, 4, text);
 		return;
 	case SUP_REPLY_RUNNING:
-		snprintf(text, sizeof text, "%s: already running", w->path);
-		tell(sv, w, w->verb == PROTO_START ? 0 : 1, text);
+		if (w->verb == PROTO_START) {
+			tell(sv, w, 0, "already running");
+			return;
+		}
+		snprintf(text, sizeof text, "%s: is running", w->path);
+		tell(sv, w, 1, text);
 		return;
 	case SUP_REPLY_RESTARTING:
 		snprintf(text, sizeof text, "%s: is being restarted", w->path);
@@ -400,6 +404,7 @@ static void on_call(struct supervisor *sv, uint32_t request, uint8_t verb, const
 	if (op == SUP_OP_RESTART && (st == SUP_ST_BACKOFF || st == SUP_ST_RETRYING))
 		op = SUP_OP_CYCLE; /* an administrator's start does not wait for the backoff */
 	memcpy(by.path, k->path, sizeof by.path);
+	k->removing = verb == PROTO_REMOVE;
 	if (no_wait) {
 		steer_done(sv, request, 0, "%s", "");
 		by.answered = true;
@@ -447,6 +452,10 @@ static void on_add(struct supervisor *sv, uint32_t request, int *fd)
 	const struct spec_child *spec;
 	struct kid *k;
 
+	if (sv->spec->type != SPEC_DYNAMIC_SUPERVISOR) {
+		steer_done(sv, request, 1, "%s: not a dynamic supervisor; its children are those of the file", sv->path);
+		return;
+	}
 	if (!call_room(sv)) {
 		steer_done(sv, request, 1, "too many requests are waiting");
 		return;

@@ -146,9 +146,9 @@ int cop_exit_parse(const char *text, struct cop_exit *r)
 int cop_exit_status(const struct cop_exit *r)
 {
 	switch ((enum cop_exit_kind)r->kind) {
-	case COP_EXIT_NORMAL:
 	case COP_EXIT_SHUTDOWN:
 		return 0;
+	case COP_EXIT_NORMAL: /* one that counts as success may still have a number */
 	case COP_EXIT_CODE:
 		return r->value & 255;
 	case COP_EXIT_SIGNAL:

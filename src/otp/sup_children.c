@@ -122,11 +122,10 @@ int sup_child_add(struct sup *s, const struct sup_child_spec *spec, uint32_t aft
 	return 0;
 }
 
-void sup_child_forget(struct sup *s, uint32_t slot)
+static void unlink_child(struct sup *s, uint32_t slot)
 {
-	struct sup_child *c = &s->child[slot];
+	const struct sup_child *c = &s->child[slot];
 
-	sup_mail_forget(s, slot);
 	if (c->prev == SUP_NONE)
 		s->first = c->next;
 	else
@@ -135,10 +134,33 @@ void sup_child_forget(struct sup *s, uint32_t slot)
 		s->last = c->prev;
 	else
 		s->child[c->next].prev = c->prev;
+}
+
+void sup_child_forget(struct sup *s, uint32_t slot)
+{
+	struct sup_child *c = &s->child[slot];
+
+	sup_mail_forget(s, slot);
+	unlink_child(s, slot);
 	c->used = false;
 	c->next = s->free;
 	s->free = slot;
 	s->n_specs--;
+}
+
+int sup_child_move(struct sup *s, uint32_t slot, uint32_t after)
+{
+	if (!sup_slot_used(s, slot) || after == slot || (after != SUP_NONE && !sup_slot_used(s, after))) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (!sup_idle(s)) {
+		errno = EBUSY;
+		return -1;
+	}
+	unlink_child(s, slot);
+	link_behind(s, slot, after);
+	return 0;
 }
 
 int sup_child_update(struct sup *s, uint32_t slot, const struct sup_child_spec *spec)

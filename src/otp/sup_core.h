@@ -166,6 +166,10 @@ int sup_child_add(struct sup *s, const struct sup_child_spec *spec, uint32_t aft
 /* Replaces what supervision needs to know of a child; takes effect from the next decision. */
 int sup_child_update(struct sup *s, uint32_t slot, const struct sup_child_spec *spec);
 
+/* Moves a child behind `after` (SUP_NONE: to the front) in start order. Only while sup_idle(). 0, or -1 with
+ * EINVAL or EBUSY. */
+int sup_child_move(struct sup *s, uint32_t slot, uint32_t after);
+
 /* Replaces flags (strategy, intensity, auto_shutdown, max_children); restarts counted so far
  * are kept. 0, or -1: ENOMEM, EINVAL. */
 int sup_set_flags(struct sup *s, const struct sup_flags *flags);

@@ -21,7 +21,7 @@ else
 	for script in $(scripts); do
 		case $script in
 		# The tests of a file run in subshells of bats, and set variables for each other.
-		*.bats) verdict "$script" "$SHELLCHECK" -s bats -S warning -e SC2030,SC2031,SC2164,SC2038,SC2154,SC2034,SC1091 "$script" ;;
+		*.bats) verdict "$script" "$SHELLCHECK" -s bats -S warning -e SC2030,SC2031,SC2164,SC2038,SC2115,SC2119,SC2120,SC2154,SC2034,SC1091 "$script" ;;
 		*) verdict "$script" "$SHELLCHECK" -x -P SCRIPTDIR -e SC1091 "$script" ;;
 		esac
 	done

@@ -18,7 +18,8 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 enum cop_exit_kind {
-	COP_EXIT_NORMAL,   /* `normal`: finished; status 0 or one that counts as success */
+	COP_EXIT_NORMAL,   /* `normal`: finished; status 0 or one that counts as success (value: the
+	                      status, or 128+n for a signal that does) */
 	COP_EXIT_SHUTDOWN, /* `shutdown`, `shutdown:TEXT`: ended as asked, or gave up in order */
 	COP_EXIT_KILLED,   /* `killed`: had to be killed after its shutdown time, or brutally */
 	COP_EXIT_CODE,     /* `exit:N`: value is the exit status */
@@ -62,8 +63,8 @@ const char *cop_exit_format(const struct cop_exit *reason, char *buf, size_t siz
 /* Reads a reason from text. Returns 0, or -1 with EINVAL. */
 int cop_exit_parse(const char *text, struct cop_exit *reason_r);
 
-/* The exit status a process takes over from this reason: 0 for clean ones, N for exit:N,
- * 128+n for a signal, 127 or 126 for exec errors, 1 for the rest. */
+/* The exit status a process takes over from this reason: 0 for shutdown, the status for normal and
+ * exit:N, 128+n for a signal, 127 or 126 for exec errors, 1 for the rest. */
 int cop_exit_status(const struct cop_exit *reason);
 
 #pragma GCC visibility pop
