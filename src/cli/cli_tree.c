@@ -182,6 +182,11 @@ size_t tree_next(const struct tree *t, size_t i, unsigned *depth)
 	return i == t->top ? TREE_NONE : t->child[i].next;
 }
 
+const char *tree_strategy(const struct proto_child *c)
+{
+	return c->type == SPEC_DYNAMIC_SUPERVISOR ? "dynamic" : spec_strategy_name(c->strategy);
+}
+
 const char *tree_id(const char *path)
 {
 	const char *slash = strrchr(path, '/');

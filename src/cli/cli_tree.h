@@ -47,4 +47,7 @@ size_t tree_next(const struct tree *t, size_t i, unsigned *depth);
 /* The last part of a path. */
 const char *tree_id(const char *path);
 
+/* What people are shown as a supervisor's strategy: "dynamic" for those that have no other choice. */
+const char *tree_strategy(const struct proto_child *c);
+
 #endif

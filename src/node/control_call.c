@@ -160,14 +160,30 @@ static void without_super(struct control *c, struct client *cl, uint8_t verb, co
 		client_end(cl, END_FAILED, "%s: its supervisor is not running", path);
 }
 
-static void about_top(struct client *cl, uint8_t verb)
+/* What can be done instead of what was asked of the top supervisor. */
+static const char *about_top(uint8_t verb)
 {
-	if (verb == PROTO_LOG)
-		client_end(cl, END_FAILED, "the top supervisor has no log");
-	else if (verb == PROTO_SIGNAL)
-		client_end(cl, END_FAILED, "the top supervisor takes no signals; it is stopped with `coppice shutdown`");
-	else
-		client_end(cl, END_FAILED, "the top supervisor is stopped with `coppice shutdown`");
+	switch (verb) {
+	case PROTO_LOG:
+		return "a supervisor has no log of its own";
+	case PROTO_SIGNAL:
+		return "the top supervisor takes no signals; the node is stopped with `coppice shutdown`";
+	case PROTO_START:
+		return "the top supervisor runs as long as the node does";
+	case PROTO_RESTART:
+		return "the top supervisor cannot be restarted; stop the node with `coppice shutdown` and run it again";
+	case PROTO_REMOVE:
+		return "the top supervisor cannot be removed; the node is stopped with `coppice shutdown`";
+	default:
+		return "the top supervisor is stopped with `coppice shutdown`";
+	}
+}
+
+static bool is_supervisor(const struct control *c, const char *path)
+{
+	const struct spec_child *spec = path_valid(path) ? spec_find(&c->n->img, path) : NULL;
+
+	return spec != NULL && spec->type != SPEC_WORKER;
 }
 
 void call_begin(struct control *c, struct client *cl, uint8_t verb, const char *path, int32_t sig, bool no_wait)
@@ -179,7 +195,11 @@ void call_begin(struct control *c, struct client *cl, uint8_t verb, const char *
 	const char *id;
 
 	if (path[0] == '\0' || strcmp(path, "/") == 0) {
-		about_top(cl, verb);
+		client_end(cl, END_FAILED, "/: %s", about_top(verb));
+		return;
+	}
+	if (verb == PROTO_LOG && is_supervisor(c, path)) {
+		client_end(cl, END_FAILED, "%s: a supervisor has no log of its own", path);
 		return;
 	}
 	if (verb == PROTO_SIGNAL && (sig < 1 || sig > SIGRTMAX)) {

@@ -220,32 +220,44 @@ static int check_private(const char *path)
 	return 0;
 }
 
+/* Says why check_private() refused a directory. */
+static int say_unsafe(const char *path)
+{
+	static const char refused[] = "refused to use the runtime directory";
+	struct stat st;
+
+	if (lstat(path, &st) < 0)
+		diag_error_errno("%s %s", refused, path);
+	else if (S_ISLNK(st.st_mode))
+		diag_error("%s %s: it is a symbolic link", refused, path);
+	else if (!S_ISDIR(st.st_mode))
+		diag_error("%s %s: it is not a directory", refused, path);
+	else if (st.st_uid != geteuid())
+		diag_error("%s %s: it belongs to user %lu", refused, path, (unsigned long)st.st_uid);
+	else if ((st.st_mode & 022) != 0)
+		diag_error("%s %s: others can write to it (mode %04o)", refused, path, (unsigned)st.st_mode & 07777);
+	else
+		diag_error("%s %s: it cannot be opened (mode %04o)", refused, path, (unsigned)st.st_mode & 07777);
+	errno = EPERM;
+	return -1;
+}
+
 /* The directory under /tmp is the only base that anybody could have made before us. */
-static int check_runtime(const struct node_dirs *d)
+static int check_base(const struct node_dirs *d)
 {
 	char tmp[NODE_PATH_MAX];
 	size_t len;
 
-	if (temporary_base(tmp)) {
-		len = strlen(tmp);
-		if (strncmp(d->runtime, tmp, len) == 0 && d->runtime[len] == '/' && check_private(tmp) < 0)
-			return -1;
-	}
-	return check_private(d->runtime);
-}
-
-/* Makes one directory, or empties its name and says so. */
-static void make_or_drop(char *path, mode_t mode, const char *what, bool quiet)
-{
-	if (path[0] != '\0' && make_path(path, mode) == 0)
-		return;
-	if (!quiet)
-		diag_warn_errno("unable to make the %s directory %s", what, path);
-	path[0] = '\0';
+	if (!temporary_base(tmp))
+		return 0;
+	len = strlen(tmp);
+	if (strncmp(d->runtime, tmp, len) != 0 || d->runtime[len] != '/' || check_private(tmp) == 0)
+		return 0;
+	return say_unsafe(tmp);
 }
 
 /* The parts above the runtime directory may be shared (/run/coppice); it itself is not. */
-static void make_runtime(char *path, bool quiet)
+static void make_above(const char *path)
 {
 	char above[NODE_PATH_MAX];
 	char *slash;
@@ -256,22 +268,74 @@ static void make_runtime(char *path, bool quiet)
 		*slash = '\0';
 		make_path(above, geteuid() == 0 ? 0755 : 0700);
 	}
-	make_or_drop(path, 0700, "runtime", quiet);
+}
+
+/* Makes the runtime directory. Who may do without gets an empty name and no complaint. */
+static int make_runtime(char *path, bool optional)
+{
+	if (path[0] != '\0' && make_path(path, 0700) == 0)
+		return 0;
+	if (!optional && path[0] != '\0')
+		diag_error_errno("unable to make the runtime directory %s", path);
+	else if (!optional)
+		diag_error("unable to find a runtime directory: its name would be too long");
+	path[0] = '\0';
+	return optional ? 0 : -1;
+}
+
+/* Nothing is made in a directory before that was looked at. */
+static int take_runtime(struct node_dirs *d, bool create, bool optional)
+{
+	if (create)
+		make_above(d->runtime);
+	if (check_base(d) < 0 || (create && make_runtime(d->runtime, optional) < 0))
+		return -1;
+	if (d->runtime[0] != '\0' && check_private(d->runtime) < 0)
+		return say_unsafe(d->runtime);
+	return 0;
+}
+
+/* Makes one directory, or empties its name and says so. */
+static void make_or_drop(char *path, mode_t mode, const char *what, bool quiet)
+{
+	if (path[0] == '\0' || make_path(path, mode) == 0)
+		return;
+	if (!quiet)
+		diag_warn_errno("unable to make the %s directory %s", what, path);
+	path[0] = '\0';
+}
+
+static void warn_homeless(void)
+{
+	char base[NODE_PATH_MAX];
+
+	if (state_base(base) || errno != ENOENT)
+		diag_warn("unable to find a state directory: state and logs are not kept");
+	else
+		diag_warn("no HOME and no XDG_STATE_HOME: logs and state are not kept");
+}
+
+static void make_state(struct node_dirs *d, bool quiet)
+{
+	mode_t mode = geteuid() == 0 ? 0755 : 0700;
+
+	if (d->state[0] == '\0' && !quiet)
+		warn_homeless();
+	make_or_drop(d->state, mode, "state", quiet);
+	make_or_drop(d->log, mode, "log", quiet);
 }
 
 int node_dirs_init(struct node_dirs *d, const char *node, bool create, bool quiet)
 {
-	mode_t mode = geteuid() == 0 ? 0755 : 0700, mask;
+	mode_t mask = umask(022);
+	int result;
 
 	name_dirs(d, node);
-	if (create) {
-		mask = umask(022);
-		make_runtime(d->runtime, quiet);
-		make_or_drop(d->state, mode, "state", quiet);
-		make_or_drop(d->log, mode, "log", quiet);
-		umask(mask);
-	}
-	return d->runtime[0] != '\0' ? check_runtime(d) : 0;
+	result = take_runtime(d, create, quiet);
+	if (result == 0 && create)
+		make_state(d, quiet);
+	umask(mask);
+	return result;
 }
 
 /* --- lock and socket --- */

@@ -36,7 +36,6 @@ enum node_fd {
 	NODE_FD_LISTEN,       /* control socket, listening */
 	NODE_FD_LOCK,
 	NODE_FD_HISTORY,      /* memfd of the event history; mapped by control only */
-	NODE_FD_STAGING_R, NODE_FD_STAGING_W, /* pipe of the log process's unfinished batch */
 	NODE_FD_JOURNAL,      /* memfd of the log process's unfinished batch */
 	NODE_FDS
 };
@@ -62,7 +61,7 @@ struct node {
 /* Fills the directories for this user (INTERFACE.md section 5; --socket or COPPICE_SOCKET is not this
  * function's business). With create: makes them (0700 runtime, 0755 logs as root), checks owner and
  * mode; a directory that cannot be made is "" and said so (warning) unless quiet. Returns 0, or -1
- * when the runtime directory exists but is not safe to use. */
+ * after saying why: the runtime directory is not safe to use, or, unless quiet, cannot be made. */
 int node_dirs_init(struct node_dirs *d, const char *node, bool create, bool quiet);
 
 /* Removes what node_dirs_init() made for a node that leaves no trace (run -- CMD): its runtime directory

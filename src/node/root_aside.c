@@ -46,7 +46,7 @@ static void become(struct root *r, bool is_log)
 		NODE_FD_KEEP_R, NODE_FD_LOG_ROOT, NODE_FD_LINES_R, NODE_FD_CTL_ROOT, NODE_FD_CTL_CTL, NODE_FD_LISTEN,
 		NODE_FD_LOCK, NODE_FD_HISTORY };
 	static const enum node_fd not_control[] = { NODE_FD_HELLO_W, NODE_FD_KEEP_W, NODE_FD_KEEP_R, NODE_FD_LOG_ROOT,
-		NODE_FD_LOG_LOG, NODE_FD_LINES_W, NODE_FD_CTL_ROOT, NODE_FD_STAGING_R, NODE_FD_STAGING_W,
+		NODE_FD_LOG_LOG, NODE_FD_LINES_W, NODE_FD_CTL_ROOT,
 		NODE_FD_JOURNAL, NODE_FD_LISTEN, NODE_FD_LOCK };
 	const enum node_fd *not = is_log ? not_log : not_control;
 	size_t i, n = is_log ? sizeof not_log / sizeof *not_log : sizeof not_control / sizeof *not_control;

@@ -55,7 +55,6 @@ static int memory(struct root *r, enum node_fd which, const char *name, off_t by
 int root_channels_open(struct root *r)
 {
 	if (pair(r, NODE_FD_KEEP_W, NODE_FD_KEEP_R) < 0 || pair(r, NODE_FD_LOG_ROOT, NODE_FD_LOG_LOG) < 0 ||
-	    pipe_pair(r, NODE_FD_STAGING_R, NODE_FD_STAGING_W, 0) < 0 ||
 	    memory(r, NODE_FD_JOURNAL, "coppice-journal", JOURNAL_BYTES) < 0)
 		return -1;
 	if (loop_attach(&r->loop, &r->keep_src, r->node.fd[NODE_FD_KEEP_R], EPOLLIN, root_keep_ready, r) < 0)

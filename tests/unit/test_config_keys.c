@@ -228,7 +228,8 @@ T_CASE(limits_of_numbers)
 	T_CHECK(taken("limits = { nofile = 9223372036854775807L; };"));
 	T_CHECK(!taken("limits = { nofile = 9223372036854775808L; };"));
 	T_CHECK(!taken("backoff = { factor = 1000.1; };") && !taken("backoff = { factor = .99; };"));
-	T_CHECK(taken("umask = \"0777\";") && taken("umask = 0x1ff;") && taken("umask = 18;") && taken("umask = 0;"));
+	T_CHECK(taken("umask = \"0777\";") && taken("umask = 0777;") && taken("umask = 00;") && taken("umask = 0;"));
+	T_CHECK(!taken("umask = 0x12;") && !taken("umask = 18;") && !taken("umask = 9;") && !taken("umask = 88;"));
 	T_CHECK(!taken("umask = 0x200;") && !taken("umask = \"\";") && !taken("umask = 77;"));
 	leave_dir();
 }
