@@ -63,6 +63,24 @@ check() {
 	assert_match "$err" 'none\.conf: unable to open: No such file or directory'
 }
 
+@test "a runtime directory that is not safe: run says which and why, and makes nothing in it" {
+	echo 'supervisor: { };' | conf node.conf
+	mkdir -p "$COP_TMP/rt" "$COP_TMP/elsewhere"
+	ln -s "$COP_TMP/elsewhere" "$COP_TMP/rt/node"
+	status=0
+	COPPICE_RUNTIME_DIR=$COP_TMP/rt "$COPPICE" run "$COP_TMP/node.conf" 2>"$COP_TMP/err" </dev/null || status=$?
+	assert_equal "$status" 1
+	assert_equal "$(cat "$COP_TMP/err")" \
+		"coppice: refused to use the runtime directory $COP_TMP/rt/node: it is a symbolic link"
+	[ -z "$(ls "$COP_TMP/elsewhere")" ]
+	rm "$COP_TMP/rt/node"
+	: >"$COP_TMP/rt/node"
+	status=0
+	COPPICE_RUNTIME_DIR=$COP_TMP/rt "$COPPICE" run "$COP_TMP/node.conf" 2>"$COP_TMP/err" </dev/null || status=$?
+	assert_equal "$status" 1
+	assert_match "$(cat "$COP_TMP/err")" "$COP_TMP/rt/node"
+}
+
 @test "run starts nothing from a bad file" {
 	conf node.conf <<-END
 	supervisor: { children = (
@@ -168,6 +186,15 @@ check() {
 		check "${file##*/}"
 		assert_equal "$status" 0
 	done
+}
+
+@test "an env_file as a shell would have it: the error says what to change" {
+	printf 'C = 3\nexport B=2\n' | conf e.env
+	echo 'supervisor: { children = ( { id = "a"; exec = [ "x" ]; env_file = "e.env"; } ); };' | conf e.conf
+	check e.conf
+	assert_equal "$status" 78
+	assert_match "$err" 'e\.env:1: .*; there must be no blanks around ='
+	assert_match "$err" 'e\.env:2: .*; write it without `export`'
 }
 
 @test "check stays small" {

@@ -66,6 +66,9 @@ demo_start() {
 		assert_status 0
 		run "$COPPICE" --help
 	done
+	run "$COPPICE" help help
+	assert_status 0
+	assert_match "$output" '^usage: coppice help'
 }
 
 @test "wrong usage ends with 2, one line and a hint" {
@@ -80,6 +83,18 @@ demo_start() {
 	done
 	run "$COPPICE" statsu
 	assert_match "$output" 'did you mean `status`'
+}
+
+@test "an empty PATH is wrong usage, not the whole tree" {
+	for words in "status" "start" "stop a" "restart" "remove" "log" "signal"; do
+		# shellcheck disable=SC2086
+		if [ "$words" = signal ]; then run "$COPPICE" signal "" TERM; else run "$COPPICE" $words ""; fi
+		assert_status 2
+		assert_match "$output" "^coppice: ${words% *}: PATH is empty"
+	done
+	run "$COPPICE" add "" -- /bin/true
+	assert_status 2
+	assert_match "$output" '^coppice: add: PATH is empty'
 }
 
 @test "no node is running: 3" {
@@ -197,6 +212,49 @@ demo_start() {
 
 death_has_lines() {
 	cop status cache --json | json "'two' in j['exits'][0]['lines']" >/dev/null
+}
+
+@test "--quiet prints nothing, with --json neither" {
+	demo_start
+	for words in "status" "status cache" "tree" "events" "log cache" "stop cache" "start cache" "restart cache" \
+		"signal cache CONT" "add pool -- /bin/sleep 1000" "reload" "remove app/api" "shutdown"; do
+		# shellcheck disable=SC2086
+		run cop --quiet --json $words
+		assert_status 0
+		assert_equal "$output" ""
+	done
+	node_wait
+}
+
+@test "the top supervisor and the logs of supervisors: each command says what is wrong" {
+	demo_start
+	for verb in start restart remove stop log; do
+		run cop "$verb" /
+		assert_status 1
+		case $verb in
+		start) want='runs as long as the node does' ;;
+		restart) want='cannot be restarted' ;;
+		remove) want='cannot be removed' ;;
+		stop) want='is stopped with' ;;
+		log) want='a supervisor has no log of its own' ;;
+		esac
+		assert_match "$output" "^coppice: /: .*$want"
+	done
+	run cop log app
+	assert_status 1
+	assert_equal "$output" "coppice: app: a supervisor has no log of its own"
+	run cop log nobody
+	assert_status 4
+}
+
+@test "a dynamic supervisor's strategy is shown as dynamic everywhere" {
+	demo_start
+	run cop tree
+	assert_match "$output" 'pool  running  pid [0-9]+  dynamic, restarts left'
+	run cop status
+	assert_match "$output" 'dynamic, restarts left'
+	run cop status pool
+	assert_match "$output" 'Strategy +: dynamic'
 }
 
 @test "tree draws in the locale's characters" {

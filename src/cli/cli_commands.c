@@ -47,7 +47,7 @@ static const struct cli_command commands[] = {
 	  "KEY is a key of a child in the configuration file. Prints the new child's path.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, true, cli_add, 1 },
 	{ "remove", "PATH...", "stop children and forget their specifications",
-	  "Those that a file describes come back with the next reload.\n",
+	  "Those that a file describes stay away until their entry there is changed.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_remove, SIZE_MAX },
 	{ "reload", "", "read the file again and apply what has changed",
 	  "Prints what is added, changed and removed; touches only that. Ends with 78, and\n"
@@ -67,7 +67,7 @@ static const struct cli_command commands[] = {
 
 /* Not in the table: it has no options of its own and needs nothing that others need. */
 static const struct cli_command help_itself = {
-	"help", "[COMMAND]", "print help", "Prints what there is, or more about COMMAND, as `coppice COMMAND --help` does.\n",
+	"help", "[COMMAND]", "print help", "Prints what there is, or more about COMMAND, as `coppice COMMAND --help` does.\n\n",
 	0, 0, 1, false, NULL, 0
 };
 

@@ -240,7 +240,7 @@ static void commas(struct scan *s, char c)
 		if (s->last == 'v' && c != '\0' && strchr("{[(+-0123456789", c))
 			comma_hint(s, "a comma is missing before", c);
 		else if ((s->last == ',' || s->last == in) && c == ',')
-			comma_hint(s, "there is a comma too many:", c);
+			comma_hint(s, "there is a comma too many before", c);
 		else if (s->last == ',' && (c == ')' || c == ']'))
 			comma_hint(s, "there is a comma too many before", c);
 		else if (s->last == 'v' && c == ';')

@@ -341,8 +341,11 @@ static int take_place(struct root *r)
 
 	if (n->command && !r->opt.socket && !r->opt.node)
 		snprintf(n->name, sizeof n->name, "run-%d", (int)getpid());
-	if (node_dirs_init(&n->dirs, n->name, true, n->command) < 0 && !n->command)
-		return -1;
+	if (node_dirs_init(&n->dirs, n->name, true, n->command) < 0) {
+		if (!n->command)
+			return -1;
+		n->dirs.runtime[0] = '\0';
+	}
 	if (n->dirs.runtime[0] == '\0')
 		return n->command ? 0 : -1;
 	n->fd[NODE_FD_LOCK] = node_lock(&n->dirs);

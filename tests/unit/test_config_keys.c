@@ -292,7 +292,7 @@ T_CASE(env_file)
 	enter_dir();
 	put_text("a.env", "# comment\n\nA=1\r\nB = no\n");
 	err = errors_of(worker("env_file = \"a.env\";"));
-	T_EQ_STR(err, "a.env:4: a line of an env_file is NAME=value, a comment (#) or empty\n");
+	T_EQ_STR(err, "a.env:4: a line of an env_file is NAME=value, a comment (#) or empty; there must be no blanks around =\n");
 	free(err);
 	put_text("a.env", "# comment\n\n  A=1\r\nB=\"two words\" \nC='x'\nD=a=b\nA=2\nE=");
 	must_load(worker("env_file = \"a.env\"; env = { C = \"3\"; F = \"\"; };"), &img);
