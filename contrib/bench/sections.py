@@ -5,12 +5,11 @@ a table of medians, the range, and how many times the figure of Coppice each oth
 """
 
 import os
-import shutil
 import subprocess
 import time
 
 import peers
-from lab import Failed, activity, await_stamps, median, overhead, pss_kb
+from lab import Failed, activity, await_stamps, descendants, median, overhead, pss_kb
 
 START_S = 60         # within which N services must be up
 STOP_S = 60         # and gone
@@ -138,12 +137,12 @@ def grow(lab, kind, services, logs=False):
 
 
 def fell(lab, peer):
-    """Orders a stop; milliseconds until services and supervisor are gone."""
+    """Orders a stop; milliseconds until services and supervisor are gone, and the milliseconds
+    of CPU that they all used from their start to their end."""
     order = time.monotonic_ns()
     peer.stop()
-    gone = lab.await_gone(STOP_S)
-    shutil.rmtree(peer.place, ignore_errors=True)
-    return (gone - order) / 1e6
+    gone, cpu = lab.await_gone(STOP_S)
+    return (gone - order) / 1e6, cpu
 
 
 def try_round(lab, name, measure):
@@ -184,13 +183,15 @@ def tree(lab, args):
     def measure(kind):
         peer, up = grow(lab, kind, args.services)
         time.sleep(REST_S)
-        down = fell(lab, peer)
+        used = activity([peer.pid, *descendants(peer.pid)])[1] / 1e6
+        down, in_all = fell(lab, peer)
         scale = args.services / peer.services
-        return up * scale, down * scale
+        return up * scale, used * scale, down * scale, (in_all - used) * scale
 
     results = in_turns(lab, args, contestants(peers.TREE, lab, args), measure)
-    compare(f"tree: {args.services} services, ms until all are up, and until all is gone",
-            results, ("start", "stop"))
+    compare(f"tree: {args.services} services, ms until all are up, and until all is gone; ms of CPU "
+            "of all processes, services included",
+            results, ("start", "its CPU", "stop", "its CPU"))
 
 
 # --- memory ------------------------------------------------------------------------------------

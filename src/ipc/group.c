@@ -393,8 +393,7 @@ bool group_populated(struct group *g, group_living_f *living, void *ctx)
 		return cgroup_populated(g->events_fd);
 	if (has_main(g))
 		return true;
-	proc_each_child(serve_stray, &s);
-	return s.any;
+	return !proc_each_child(serve_stray, &s) || s.any; /* who cannot look does not say: empty */
 }
 
 bool group_contains(const struct group *g, pid_t pid)

@@ -190,8 +190,8 @@ bool cgroup_populated(int events_fd)
 	char buf[256];
 	ssize_t n = pread(events_fd, buf, sizeof buf - 1, 0);
 
-	if (n <= 0)
-		return false; /* ENODEV: it is removed */
+	if (n < 0)
+		return errno != ENODEV; /* it is removed; who cannot look otherwise does not say: empty */
 	buf[n] = '\0';
 	return strstr(buf, "populated 1") != NULL;
 }

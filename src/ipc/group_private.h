@@ -51,7 +51,8 @@ void proc_invocation(pid_t pid, char inv_r[GROUP_INVOCATION + 1]);
 bool proc_is_executing(pid_t pid);
 /* Calls f for each child of this process, zombies included, until it returns false. */
 typedef bool proc_child_f(void *ctx, pid_t pid);
-void proc_each_child(proc_child_f *f, void *ctx);
+/* False when it could not look: then nothing is known. */
+bool proc_each_child(proc_child_f *f, void *ctx);
 
 /* --- directories without opendir(3), which allocates --- */
 

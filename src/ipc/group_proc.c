@@ -116,7 +116,7 @@ bool proc_is_executing(pid_t pid)
 /* --- our children --- */
 
 /* Reads numbers separated by spaces, however the reads cut them. */
-static void each_listed(int fd, proc_child_f *f, void *ctx)
+static bool each_listed(int fd, proc_child_f *f, void *ctx)
 {
 	char buf[2048];
 	long pid = 0;
@@ -129,14 +129,15 @@ static void each_listed(int fd, proc_child_f *f, void *ctx)
 				continue;
 			}
 			if (pid > 0 && !f(ctx, (pid_t)pid))
-				return;
+				return true;
 			pid = 0;
 		}
 	}
+	return n == 0;
 }
 
 /* The long way, for kernels without a list of children: all processes, by their parent. */
-static void each_scanned(proc_child_f *f, void *ctx)
+static bool each_scanned(proc_child_f *f, void *ctx)
 {
 	int fd = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct proc_info info;
@@ -144,7 +145,7 @@ static void each_scanned(proc_child_f *f, void *ctx)
 	pid_t self = getpid();
 
 	if (fd < 0)
-		return;
+		return errno == ENOENT; /* no /proc: the session is all we know of */
 	while (dir_next(fd, name, sizeof name)) {
 		pid_t pid = (pid_t)strtol(name, NULL, 10);
 
@@ -152,19 +153,20 @@ static void each_scanned(proc_child_f *f, void *ctx)
 			break;
 	}
 	close(fd);
+	return true;
 }
 
-void proc_each_child(proc_child_f *f, void *ctx)
+bool proc_each_child(proc_child_f *f, void *ctx)
 {
 	char name[64];
+	bool seen;
 	int fd;
 
 	snprintf(name, sizeof name, "/proc/self/task/%d/children", (int)getpid());
 	fd = open(name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0) {
-		each_scanned(f, ctx);
-		return;
-	}
-	each_listed(fd, f, ctx);
+	if (fd < 0)
+		return each_scanned(f, ctx);
+	seen = each_listed(fd, f, ctx);
 	close(fd);
+	return seen;
 }

@@ -31,6 +31,7 @@
 #include "node/config.h"
 #include "node/root_private.h"
 
+#define FORK_AGAIN_MS 200
 #define FINISH_MS 3000       /* for log to write what is left */
 #define EVENT_QUEUE_BYTES (64 * 1024)
 #define EX_CONFIG_STATUS 78
@@ -107,7 +108,7 @@ static void top_started(void *ctx, uint32_t after_ms)
 	if (r->state != ROOT_ST_STARTING)
 		return;
 	r->state = ROOT_ST_RUNNING;
-	root_control_state(r);
+	root_control_tell(r, ROOT_TELL_STATE);
 	root_notify("READY=1");
 	if (!r->node.command)
 		diag_info("node %s is running: pid %d", r->node.name, (int)getpid());
@@ -197,7 +198,10 @@ static void top_ended(void *ctx, pid_t pid, bool was_started, const struct plink
 	root_event(r, &e);
 	if (final)
 		say_why(r, final);
-	if (r->state == ROOT_ST_STOPPING) {
+	if (fork_errno != 0 && r->state == ROOT_ST_RUNNING) { /* nobody's failure: it will be possible again */
+		diag_warn("unable to start the top supervisor: %s", strerror(fork_errno));
+		loop_timer_set(&r->loop, &r->top_timer, clock_mono_ms() + FORK_AGAIN_MS, start_top_again, r);
+	} else if (r->state == ROOT_ST_STOPPING) {
 		r->status = final ? status_of(r, final) : 0;
 		finish(r);
 	} else if (final && !(final->how == PLINK_INIT && r->state == ROOT_ST_RUNNING)) {
@@ -279,7 +283,7 @@ void root_shutdown(struct root *r, const char *why)
 	snprintf(r->why, sizeof r->why, "%s", why);
 	r->state = ROOT_ST_STOPPING;
 	root_event(r, &e);
-	root_control_state(r);
+	root_control_tell(r, ROOT_TELL_STATE);
 	root_notify("STOPPING=1");
 	loop_timer_cancel(&r->loop, &r->top_timer);
 	if (r->top.pid == 0)
@@ -338,6 +342,7 @@ static int load(struct root *r)
 static int take_place(struct root *r)
 {
 	struct node *n = &r->node;
+	struct stat st;
 
 	if (n->command && !r->opt.socket && !r->opt.node)
 		snprintf(n->name, sizeof n->name, "run-%d", (int)getpid());
@@ -349,6 +354,10 @@ static int take_place(struct root *r)
 	if (n->dirs.runtime[0] == '\0')
 		return n->command ? 0 : -1;
 	n->fd[NODE_FD_LOCK] = node_lock(&n->dirs);
+	if (n->fd[NODE_FD_LOCK] < 0 && n->command && !r->opt.socket && !r->opt.node) {
+		n->dirs.runtime[0] = '\0'; /* another namespace's init has this name: go without */
+		return 0;
+	}
 	if (n->fd[NODE_FD_LOCK] < 0) {
 		if (errno == EWOULDBLOCK)
 			diag_error("node %s is running already (%s)", n->name, n->dirs.runtime);
@@ -365,6 +374,8 @@ static int take_place(struct root *r)
 		snprintf(r->socket_path, sizeof r->socket_path, "%s", r->opt.socket);
 	else
 		snprintf(r->socket_path, sizeof r->socket_path, "%.4000s/%s", n->dirs.runtime, PROTO_SOCKET_NAME);
+	if (stat(r->socket_path, &st) == 0)
+		r->socket_ino = st.st_ino;
 	return 0;
 }
 
@@ -389,13 +400,19 @@ static void name_group(struct root *r)
 {
 	const char *s = r->node.dirs.runtime;
 	uint32_t h = 2166136261u;
+	struct stat st;
 
+	/* the path and the lock: the same path of another mount namespace is another node */
 	for (; *s; s++)
 		h = (h ^ (unsigned char)*s) * 16777619u;
+	if (fstat(r->node.fd[NODE_FD_LOCK], &st) == 0)
+		h = (h ^ (uint32_t)(st.st_ino * 31 + st.st_dev)) * 16777619u;
+	else if (stat("/proc/self/ns/pid", &st) == 0)
+		h ^= (uint32_t)st.st_ino;
 	if (r->node.dirs.runtime[0])
 		snprintf(r->group_name, sizeof r->group_name, "coppice.%s.%08x", r->node.name, h);
 	else
-		snprintf(r->group_name, sizeof r->group_name, "coppice.run.%d", (int)getpid());
+		snprintf(r->group_name, sizeof r->group_name, "coppice.run.%d.%08x", (int)getpid(), h);
 }
 
 static int prepare(struct root *r)
@@ -502,6 +519,15 @@ static void remove_sockets(struct root *r)
 	}
 }
 
+/* Somebody may have put another in its place. */
+static void remove_own_socket(const struct root *r)
+{
+	struct stat st;
+
+	if (r->socket_path[0] && lstat(r->socket_path, &st) == 0 && st.st_ino == r->socket_ino)
+		unlink(r->socket_path);
+}
+
 /* Control goes last, so that who waits for the end hears it. */
 static void clean_up(struct root *r)
 {
@@ -511,8 +537,7 @@ static void clean_up(struct root *r)
 	root_aside_end(r, &r->control, 0);
 	group_base_remove(&r->node.groups, r->group_name);
 	remove_sockets(r);
-	if (r->socket_path[0])
-		unlink(r->socket_path);
+	remove_own_socket(r);
 	if (r->node.command && r->node.dirs.runtime[0] && !r->opt.node)
 		node_dirs_remove(&r->node.dirs);
 }

@@ -23,6 +23,7 @@
 #define YOUNG_MS 1000
 #define WAIT_MAX_MS 1000
 #define END_WAIT_MS 2000
+#define TELL_AGAIN_MS 50
 
 static void start_again(struct loop_timer *t)
 {
@@ -113,11 +114,7 @@ void root_aside_start(struct root *r, struct aside *a)
 		for (i = 0; i < r->kept_used; i++)
 			r->kept[i].unsent = false; /* forked with them */
 	} else {
-		root_control_tell(r, ROOT_LISTEN, NULL, r->node.fd[NODE_FD_LISTEN]);
-		root_control_state(r);
-		if (r->reload_wanted)
-			root_control_tell(r, ROOT_RELOAD, NULL, -1);
-		r->reload_wanted = false;
+		root_control_tell(r, ROOT_TELL_LISTEN | ROOT_TELL_STATE);
 	}
 }
 
@@ -176,27 +173,47 @@ void root_aside_end(struct root *r, struct aside *a, int sig)
 
 /* --- control --- */
 
-void root_control_tell(struct root *r, uint8_t kind, const char *text, int fd)
+/* 0, or -1: it has to be said again. */
+static int tell(struct root *r, uint8_t kind, const char *text, int fd)
 {
 	uint8_t buf[256];
 	struct wire_out w;
 
-	if (r->control.pid == 0)
-		return;
 	wire_out_init(&w, buf, sizeof buf);
 	wire_put_u8(&w, kind);
 	if (text)
 		wire_put_str(&w, text);
-	(void)fds_send(r->node.fd[NODE_FD_CTL_ROOT], buf, w.len, &fd, fd >= 0 ? 1 : 0);
+	return fds_send(r->node.fd[NODE_FD_CTL_ROOT], buf, w.len, &fd, fd >= 0 ? 1 : 0) < 0 ? -1 : 0;
 }
 
-/* Control is told where the node stands. */
-void root_control_state(struct root *r)
+static int tell_state(struct root *r)
 {
 	if (r->state == ROOT_ST_RUNNING)
-		root_control_tell(r, ROOT_RUNNING, NULL, -1);
-	else if (r->state >= ROOT_ST_STOPPING)
-		root_control_tell(r, ROOT_STOPPING, r->why, -1);
+		return tell(r, ROOT_RUNNING, NULL, -1);
+	if (r->state >= ROOT_ST_STOPPING)
+		return tell(r, ROOT_STOPPING, r->why, -1);
+	return 0;
+}
+
+static void tell_again(struct loop_timer *t)
+{
+	root_control_tell(t->ctx, 0);
+}
+
+/* What control has to hear is remembered until the link took it; then it is as it is at that time. */
+void root_control_tell(struct root *r, unsigned what)
+{
+	r->to_tell |= what;
+	if (r->control.pid == 0)
+		return; /* its successor is told everything */
+	if ((r->to_tell & ROOT_TELL_LISTEN) && tell(r, ROOT_LISTEN, NULL, r->node.fd[NODE_FD_LISTEN]) == 0)
+		r->to_tell &= ~ROOT_TELL_LISTEN;
+	if ((r->to_tell & ROOT_TELL_STATE) && tell_state(r) == 0)
+		r->to_tell &= ~ROOT_TELL_STATE;
+	if ((r->to_tell & ROOT_TELL_RELOAD) && tell(r, ROOT_RELOAD, NULL, -1) == 0)
+		r->to_tell &= ~ROOT_TELL_RELOAD;
+	if (r->to_tell != 0)
+		loop_timer_set(&r->loop, &r->tell_timer, clock_mono_ms() + TELL_AGAIN_MS, tell_again, r);
 }
 
 /* ROOT_IMAGE: from now on a new top supervisor begins with it. */

@@ -41,7 +41,8 @@ struct root {
 	uint8_t state;            /* enum root_state */
 	char why[64];             /* of the shutdown */
 	bool kill_now;
-	bool reload_wanted;       /* HUP came while there was no control process */
+	unsigned to_tell;         /* ROOT_TELL_*: what control has not heard yet */
+	struct loop_timer tell_timer;
 	int status;               /* of `coppice run` */
 
 	struct sub top;
@@ -50,6 +51,7 @@ struct root {
 	int signal_fd;
 	struct event_pipe events;
 	char socket_path[NODE_PATH_MAX];
+	ino_t socket_ino;
 	char group_name[128];
 
 	struct aside log, control;
@@ -77,8 +79,8 @@ void root_aside_start(struct root *r, struct aside *a);
 bool root_aside_reaped(struct root *r, pid_t pid, int wstatus);
 void root_aside_end(struct root *r, struct aside *a, int sig);
 void root_control_ready(struct loop_source *src, uint32_t events); /* from control */
-void root_control_tell(struct root *r, uint8_t kind, const char *text, int fd);
-void root_control_state(struct root *r);
+enum { ROOT_TELL_LISTEN = 1, ROOT_TELL_STATE = 2, ROOT_TELL_RELOAD = 4 };
+void root_control_tell(struct root *r, unsigned what);
 
 /* --- root_signal.c --- */
 int root_signals_open(struct root *r);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/diag.h"
@@ -40,6 +41,7 @@ int root_signals_open(struct root *r)
 /* USR1: the socket's name may have been removed or taken; make it again. */
 static void reopen_socket(struct root *r)
 {
+	struct stat st;
 	int fd;
 
 	if (r->node.fd[NODE_FD_LISTEN] < 0)
@@ -51,7 +53,9 @@ static void reopen_socket(struct root *r)
 	}
 	fds_close(&r->node.fd[NODE_FD_LISTEN]);
 	r->node.fd[NODE_FD_LISTEN] = fd;
-	root_control_tell(r, ROOT_LISTEN, NULL, fd);
+	if (stat(r->socket_path, &st) == 0)
+		r->socket_ino = st.st_ino;
+	root_control_tell(r, ROOT_TELL_LISTEN);
 }
 
 /* Stops this process as the terminal asked, unless it is an init, which cannot be stopped. */
@@ -86,8 +90,7 @@ static void order(struct root *r, int sig)
 		root_shutdown(r, sig == SIGTERM ? "SIGTERM" : sig == SIGINT ? "SIGINT" : "SIGQUIT");
 		break;
 	case SIGHUP:
-		r->reload_wanted = r->control.pid == 0; /* its successor does it */
-		root_control_tell(r, ROOT_RELOAD, NULL, -1);
+		root_control_tell(r, ROOT_TELL_RELOAD);
 		break;
 	case SIGUSR1:
 		reopen_socket(r);

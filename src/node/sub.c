@@ -25,6 +25,7 @@
 #define DRAIN_FIRST_MS 1
 #define DRAIN_MAX_MS 200
 #define DRAIN_NOTE_MS 5000
+#define ORDER_AGAIN_MS 50
 
 void sub_init(struct sub *s, struct node *n, struct loop *l, const struct group_base *base,
     const struct spec_child *spec, const struct sub_ops *ops, void *ctx)
@@ -40,6 +41,7 @@ void sub_init(struct sub *s, struct node *n, struct loop *l, const struct group_
 void sub_fini(struct sub *s)
 {
 	loop_timer_cancel(s->loop, &s->timer);
+	loop_timer_cancel(s->loop, &s->order_timer);
 	group_close(&s->group, s->base, s->name);
 }
 
@@ -91,12 +93,31 @@ static _Noreturn void in_child(struct sub *s, int link)
 	supervisor_main(s->n, s->spec, link, &own);
 }
 
+static void orders_again(struct loop_timer *t);
+
+/* What has to be said is said again until the link takes it, or there is nobody to hear it. */
+static void send_orders(struct sub *s)
+{
+	if (s->go_due && s->link >= 0 && plink_send(s->link, &(struct plink_msg){ .kind = PLINK_GO }) == 0)
+		s->go_due = false;
+	if (!s->go_due && s->shutdown_due && s->link >= 0 &&
+	    plink_send(s->link, &(struct plink_msg){ .kind = PLINK_SHUTDOWN }) == 0)
+		s->shutdown_due = false;
+	if (s->link >= 0 && (s->go_due || s->shutdown_due))
+		loop_timer_set(s->loop, &s->order_timer, clock_mono_ms() + ORDER_AGAIN_MS, orders_again, s);
+}
+
+static void orders_again(struct loop_timer *t)
+{
+	send_orders(t->ctx);
+}
+
 void sub_start(struct sub *s)
 {
 	int fd[2], pidfd = -1;
 	pid_t pid;
 
-	s->started = s->final = s->killed = false;
+	s->started = s->final = s->killed = s->go_due = s->shutdown_due = false;
 	s->since_ms = clock_mono_ms();
 	if (plink_open(fd) < 0) {
 		fork_failed(s, errno);
@@ -126,13 +147,14 @@ void sub_start(struct sub *s)
 	s->alive = true;
 	s->group.main = pid;
 	s->ops->created(s->ctx, pid);
-	(void)plink_send(s->link, &(struct plink_msg){ .kind = PLINK_GO }); /* a new link has room */
+	s->go_due = true;
+	send_orders(s);
 }
 
 void sub_shutdown(struct sub *s)
 {
-	if (s->link >= 0 && plink_send(s->link, &(struct plink_msg){ .kind = PLINK_SHUTDOWN }) < 0 && errno != EPIPE)
-		s->ops->note(s->ctx, "a supervisor does not read its orders");
+	s->shutdown_due = true;
+	send_orders(s);
 }
 
 void sub_signal_workers(struct sub *s, int sig)
@@ -186,6 +208,7 @@ bool sub_reaped(struct sub *s, pid_t pid, int wstatus)
 	if (!s->alive || pid != s->pid)
 		return false;
 	s->alive = false;
+	loop_timer_cancel(s->loop, &s->order_timer);
 	s->group.main = 0; /* the number is free; its session was its own alone */
 	s->wstatus = wstatus;
 	s->ran_ms = (uint64_t)(clock_mono_ms() - s->since_ms);

@@ -43,6 +43,8 @@ struct sub {
 	struct loop_timer timer;  /* draining */
 	bool alive;               /* the supervisor process itself is not reaped yet */
 	bool started, final, killed;
+	bool go_due, shutdown_due; /* orders that the link has not taken yet */
+	struct loop_timer order_timer;
 	struct plink_msg last;
 	int wstatus;
 	int64_t since_ms;

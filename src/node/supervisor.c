@@ -147,6 +147,22 @@ static void end(struct supervisor *sv, const struct sup_action *a)
 	sv->loop.stop = true;
 }
 
+#define SAY_AGAIN_MS 50
+
+static void say_started_again(struct loop_timer *t);
+
+/* The parent waits for this: said until the link takes it. */
+static void say_started(struct supervisor *sv)
+{
+	if (plink_send(sv->parent_link, &(struct plink_msg){ .kind = PLINK_STARTED }) < 0 && errno != EPIPE)
+		loop_timer_set(&sv->loop, &sv->started_timer, sv_now(sv) + SAY_AGAIN_MS, say_started_again, sv);
+}
+
+static void say_started_again(struct loop_timer *t)
+{
+	say_started(t->ctx);
+}
+
 static void act(struct supervisor *sv, const struct sup_action *a)
 {
 	struct kid *k = a->slot != SUP_NONE && a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
@@ -170,7 +186,7 @@ static void act(struct supervisor *sv, const struct sup_action *a)
 		break;
 	case SUP_ACT_INITED:
 		sv->inited = true;
-		(void)plink_send(sv->parent_link, &(struct plink_msg){ .kind = PLINK_STARTED });
+		say_started(sv);
 		break;
 	case SUP_ACT_RESTART:
 		report_restart(sv, a->slot);

@@ -95,6 +95,7 @@ struct supervisor {
 	int signal_fd;
 	int parent_link;
 	bool inited, limit;
+	struct loop_timer started_timer;
 	uint32_t deep_slot;        /* a nested supervisor that said why it ended; SUP_NONE */
 	struct plink_msg deep;     /* what it said */
 	char cause_path[SPEC_PATH_MAX]; /* the child whose failed start ends init, or that was one restart too many */
@@ -162,6 +163,7 @@ void steer_hello(struct supervisor *sv);
 /* A call that some client or the reload waits for was answered. */
 void steer_reply(struct supervisor *sv, const struct sup_action *a);
 /* Feeds a call in somebody's name. -1: too many are waiting. */
+bool steer_call_room(const struct supervisor *sv);
 int steer_call(struct supervisor *sv, struct kid *k, enum sup_op op, bool interrupt, const struct wanted *by);
 void steer_done(struct supervisor *sv, uint32_t request, uint8_t status, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

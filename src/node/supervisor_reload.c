@@ -180,18 +180,30 @@ static int take_order(struct supervisor *sv)
 	return 0;
 }
 
-#define ORDER_AGAIN_MS 20
+#define AGAIN_MS 20
+
+/* A child whose removal was refused (the supervisor shuts down) lives on with the old image. */
+static bool old_is_used(const struct supervisor *sv)
+{
+	uint32_t i;
+
+	for (i = 0; i < sv->kids_cap; i++)
+		if (sv->kids[i] && sv->kids[i]->img == &sv->reload.old_img)
+			return true;
+	return false;
+}
 
 static void finish(struct supervisor *sv)
 {
 	struct reload *r = &sv->reload;
 
 	if (take_order(sv) < 0) { /* something else is under way */
-		loop_timer_set(&sv->loop, &r->later, sv_now(sv) + ORDER_AGAIN_MS, finish_later, sv);
+		loop_timer_set(&sv->loop, &r->later, sv_now(sv) + AGAIN_MS, finish_later, sv);
 		return;
 	}
 	kid_free_dead(sv);
-	spec_close(&r->old_img);
+	if (!old_is_used(sv))
+		spec_close(&r->old_img);
 	free(r->steps);
 	r->steps = NULL;
 	r->active = false;
@@ -204,22 +216,26 @@ static void finish_later(struct loop_timer *t)
 	finish(t->ctx);
 }
 
+static void step_later(struct loop_timer *t)
+{
+	next_step(t->ctx);
+}
+
 static void next_step(struct supervisor *sv)
 {
 	struct reload *r = &sv->reload;
 
 	while (r->at < r->n) {
+		if (!steer_call_room(sv)) { /* administrators' calls come first */
+			loop_timer_set(&sv->loop, &r->later, sv_now(sv) + AGAIN_MS, step_later, sv);
+			return;
+		}
 		if (do_step(sv, &r->steps[r->at]) == 0)
 			return;
 		r->at++;
 	}
 	/* not now: we may be inside a callback of a child that is to be freed */
 	loop_timer_set(&sv->loop, &r->later, sv_now(sv), finish_later, sv);
-}
-
-static void step_later(struct loop_timer *t)
-{
-	next_step(t->ctx);
 }
 
 static void note_failure(struct supervisor *sv, const struct reload_step *st, const struct sup_action *a)
@@ -244,10 +260,13 @@ void reload_replied(struct supervisor *sv, const struct sup_action *a)
 		return;
 	st = &r->steps[r->at];
 	k = a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
-	if (st->what == RELOAD_REMOVE && !st->deleting && a->reply == SUP_REPLY_OK && k && k == st->kid) {
-		st->deleting = true;
-		if (call(sv, k, SUP_OP_DELETE) == 0)
-			return;
+	if (st->what == RELOAD_REMOVE && k && k == st->kid && a->reply != SUP_REPLY_SHUTTING_DOWN &&
+	    !(st->deleting && a->reply == SUP_REPLY_OK)) {
+		/* stopped: delete it; started again by its group before that: from the beginning */
+		st->deleting = !st->deleting && a->reply == SUP_REPLY_OK && call(sv, k, SUP_OP_DELETE) == 0;
+		if (!st->deleting)
+			loop_timer_set(&sv->loop, &r->later, sv_now(sv), step_later, sv);
+		return;
 	}
 	if (k && k == st->kid)
 		note_failure(sv, st, a);
@@ -284,8 +303,8 @@ void reload_begin(struct supervisor *sv, uint32_t request, int *fds, size_t n_fd
 	struct spec_image img;
 	size_t steps;
 
-	if (r->active || n_fds == 0 || spec_open(&img, fds[0]) < 0) {
-		steer_done(sv, request, 1, "%s", r->active ? "a reload is under way" : "the new configuration could not be read");
+	if (r->active || r->old_img.h || n_fds == 0 || spec_open(&img, fds[0]) < 0) {
+		steer_done(sv, request, 1, "%s", r->active || r->old_img.h ? "a reload is under way" : "the new configuration could not be read");
 		return;
 	}
 	fds[0] = -1;

@@ -287,7 +287,7 @@ static void on_status(struct supervisor *sv, uint32_t request)
 
 /* --- calls --- */
 
-static bool call_room(struct supervisor *sv)
+bool steer_call_room(const struct supervisor *sv)
 {
 	uint32_t i;
 
@@ -304,7 +304,7 @@ int steer_call(struct supervisor *sv, struct kid *k, enum sup_op op, bool interr
 
 	for (i = 0; i < SUP_CALLS_MAX && sv->wanted[i].by != WANTED_FREE; i++)
 		;
-	if (!call_room(sv))
+	if (!steer_call_room(sv))
 		return -1;
 	sv->wanted[i] = *by;
 	ev.call = i;
@@ -456,7 +456,7 @@ static void on_add(struct supervisor *sv, uint32_t request, int *fd)
 		steer_done(sv, request, 1, "%s: not a dynamic supervisor; its children are those of the file", sv->path);
 		return;
 	}
-	if (!call_room(sv)) {
+	if (!steer_call_room(sv)) {
 		steer_done(sv, request, 1, "too many requests are waiting");
 		return;
 	}
