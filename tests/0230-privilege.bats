@@ -87,6 +87,7 @@ one() {
 # drop_fails SYSCALL STEP: it says EAGAIN, and the program does not run.
 drop_fails() {
 	local number
+	[ -z "${COP_SANITIZERS:-}" ] || skip "a sanitizer must be loaded first"
 	number=$(printf '#include <sys/syscall.h>\nSYS_%s\n' "$1" | "${CC:-cc}" -E -P - | tail -n 1)
 	node_conf <<-END
 		supervisor: { children = ( { id = "w"; enabled = false; user = "nobody";
