@@ -146,12 +146,13 @@ T_CASE(same_pipe_in_another_slot)
 /* The log process has taken what root said last. */
 static bool wait_heard(void)
 {
+	struct pollfd p = { .fd = rig.node.fd[NODE_FD_LOG_LOG], .events = POLLIN };
 	int64_t until = clock_mono_ms() + WAIT_MS;
 
-	while (readable(rig.node.fd[NODE_FD_LOG_LOG])) {
+	while (poll(&p, 1, 0) == 1) {
 		if (clock_mono_ms() > until)
 			return false;
-		usleep(1000);
+		poll(NULL, 0, 1);
 	}
 	return true;
 }
