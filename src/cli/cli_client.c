@@ -207,7 +207,7 @@ int client_send(struct client *c, struct request *r)
 /* Makes room for at least want bytes from pos on. */
 static void make_room(struct client *c, size_t want)
 {
-	if (c->pos > 0)
+	if (c->buf && c->pos > 0)
 		memmove(c->buf, c->buf + c->pos, c->len - c->pos);
 	c->len -= c->pos;
 	c->pos = 0;

@@ -145,9 +145,8 @@ void conf_error_write(const struct conf *c, int fd)
 
 		write_one(c, &rest, &b);
 	}
-	/* A reader that has gone away needs no errors any more. */
-	if (b.len > 0 && fds_write_all(fd, b.data, b.len) < 0)
-		i = 0;
+	if (b.len > 0)
+		(void)fds_write_all(fd, b.data, b.len); /* a reader that has gone away needs no errors any more */
 	conf_free(b.data);
 	conf_free(v);
 }

@@ -70,7 +70,7 @@ static size_t last_lines(const struct log_state *st, const uint8_t *ring, char o
 	start += log_death_tail(out + start, n - start);
 	memmove(out, out + start, n - start);
 	n -= start;
-	if (out[n - 1] != '\n')
+	if (n > 0 && out[n - 1] != '\n')
 		out[n++] = '\n';
 	return n;
 }

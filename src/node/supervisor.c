@@ -167,8 +167,10 @@ static void act(struct supervisor *sv, const struct sup_action *a)
 {
 	struct kid *k = a->slot != SUP_NONE && a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
 
+	DIAG_ASSERT(k || a->slot == SUP_NONE || a->type == SUP_ACT_REPLY || a->type == SUP_ACT_EXIT);
 	switch ((enum sup_action_type)a->type) {
 	case SUP_ACT_START:
+		DIAG_ASSERT(k);
 		k->restarts += a->restart;
 		kid_start(k);
 		break;
