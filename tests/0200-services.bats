@@ -214,7 +214,7 @@ line() {
 	node_conf <<-END
 		supervisor: { max_restarts = 10; children = ( { id = "w"; exec = [ "/bin/sh", "-c",
 		  "$WORKER --out $COP_TMP/out --print-fds; LISTEN_PID=\$\$ exec $WORKER --out $COP_TMP/out --listen-check --hold" ];
-		  sockets = ( { name = "one"; listen = "unix:$COP_TMP/one.sock"; mode = 0x180; },
+		  sockets = ( { name = "one"; listen = "unix:$COP_TMP/one.sock"; mode = 0600; },
 		              { name = "two"; listen = "tcp:127.0.0.1:$port"; } ); } ); };
 	END
 	node_start

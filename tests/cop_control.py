@@ -260,7 +260,7 @@ def case_paths():
         check(status == 4, f"{name!r}: signal: {status}")
     for verb in (START, STOP, RESTART, REMOVE):
         _, status, message = ask(request(verb, string("/")))
-        check(status == 1 and "coppice shutdown" in message, f"/: verb {verb}: {status} {message}")
+        check(status == 1 and "the top supervisor" in message, f"/: verb {verb}: {status} {message}")
     alive()
 
 

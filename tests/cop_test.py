@@ -14,6 +14,8 @@ filter TYPE [KEY=VALUE...]   prints the matching events among those on standard 
 field KEY             prints that field of every JSON value on standard input
 marked ID             prints the processes that have COPPICE_TEST_ID=ID in their environment
 gone [-t S] PID...    waits until these processes are gone; a zombie is not gone
+datagrams SOCKET FILE receives on a datagram socket, as systemd does at NOTIFY_SOCKET, and appends
+                      each message to FILE as a line; FILE exists when the socket does
 
 A VALUE is a shell pattern; a list is compared as its elements joined by commas, true and false
 as those words.
@@ -26,6 +28,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -238,6 +241,14 @@ def gone(args):
         time.sleep(POLL)
 
 
+def datagrams(args):
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    sock.bind(args.socket)
+    with open(args.file, "w", encoding="utf-8", buffering=1) as f:
+        while True:
+            f.write(sock.recv(4096).decode().replace("\n", " ") + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(required=True)
@@ -272,6 +283,11 @@ def main():
     p.add_argument("-t", dest="time", type=float, default=float(os.environ.get("COP_DEADLINE", "10")))
     p.add_argument("pids", type=int, nargs="+")
     p.set_defaults(run=gone)
+
+    p = commands.add_parser("datagrams")
+    p.add_argument("socket")
+    p.add_argument("file")
+    p.set_defaults(run=datagrams)
 
     args = parser.parse_args()
     sys.exit(args.run(args))

@@ -67,7 +67,8 @@ static const struct cli_command commands[] = {
 
 /* Not in the table: it has no options of its own and needs nothing that others need. */
 static const struct cli_command help_itself = {
-	"help", "[COMMAND]", "print help", "Prints what there is, or more about COMMAND, as `coppice COMMAND --help` does.\n\n",
+	"help", "[COMMAND]", "print help",
+	"Prints what there is, or more about COMMAND, as `coppice COMMAND --help` does.\n\n",
 	0, 0, 1, false, NULL, 0
 };
 

@@ -304,7 +304,8 @@ void reload_begin(struct supervisor *sv, uint32_t request, int *fds, size_t n_fd
 	size_t steps;
 
 	if (r->active || r->old_img.h || n_fds == 0 || spec_open(&img, fds[0]) < 0) {
-		steer_done(sv, request, 1, "%s", r->active || r->old_img.h ? "a reload is under way" : "the new configuration could not be read");
+		steer_done(sv, request, 1, "%s",
+		    r->active || r->old_img.h ? "a reload is under way" : "the new configuration could not be read");
 		return;
 	}
 	fds[0] = -1;
