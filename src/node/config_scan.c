@@ -387,11 +387,18 @@ static bool value_of(const struct number *n, int64_t *v_r)
 	return true;
 }
 
+static bool has_8_or_9(const struct number *n)
+{
+	size_t len = (size_t)(n->to - n->digits);
+
+	return memchr(n->digits, '8', len) || memchr(n->digits, '9', len);
+}
+
 static void number_error(struct scan *s, const struct number *n)
 {
 	int len = (int)(n->to - n->from);
 
-	if (n->octal && strspn(n->digits, "01234567") < (size_t)(n->to - n->digits))
+	if (n->octal && has_8_or_9(n))
 		conf_error_pos(s->c, s->pos, "%.*s: a leading zero makes a number octal, and 8 and 9 are "
 		    "no octal digits", len, n->from);
 	else

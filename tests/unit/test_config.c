@@ -291,5 +291,25 @@ T_CASE(fuzzing_for_a_short_while)
 	leave_dir();
 }
 
+/* A text that ends with its number, in memory that ends with the text: found by fuzzing. */
+T_CASE(the_last_byte_may_be_a_digit)
+{
+	static const char *const numbers[] = { "00000000006000000000000000000000000000000", "08", "0x", "-",
+	    "99999999999999999999" };
+	size_t i;
+
+	enter_dir();
+	for (i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+		uint8_t *exact = malloc(strlen(numbers[i]));
+
+		T_REQUIRE(exact);
+		memcpy(exact, numbers[i], strlen(numbers[i]));
+		LLVMFuzzerTestOneInput(exact, strlen(numbers[i]));
+		free(exact);
+	}
+	leave_dir();
+}
+
 T_MAIN(T_RUN(golden_pairs), T_RUN(every_prefix_has_a_line), T_RUN(every_byte_may_be_wrong),
-    T_RUN(every_key_may_be_wrong), T_RUN(hostile_text_is_bounded), T_RUN(fuzzing_for_a_short_while))
+    T_RUN(every_key_may_be_wrong), T_RUN(hostile_text_is_bounded), T_RUN(the_last_byte_may_be_a_digit),
+    T_RUN(fuzzing_for_a_short_while))
