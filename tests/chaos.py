@@ -149,13 +149,24 @@ class Chaos:
             time.sleep(0.01)
         self.start()
 
+    @staticmethod
+    def comes_back(pid):
+        """Whether somebody starts it again: no daemon, and no shell, which may be about to become one."""
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as f:
+                argv = f.read().rstrip(b"\0").split(b"\0")
+        except OSError:
+            return False
+        return argv[0] != b"sh" and argv[-1] not in DAEMONS
+
     def round(self, n):
         if self.random.random() < 0.05:
             self.kill_root()
             return
-        # a sorted list, so that the seed decides and not the order of /proc
-        daemons = {p for p, (_, argv) in self.ours().items() if argv[-1] in DAEMONS}
-        victims = sorted(set(self.descendants()) - daemons)
+        # A sorted list, so that the seed decides and not the order of /proc.
+        victims = sorted(p for p in self.descendants() if self.comes_back(p))
+        if not victims:  # root has just lost its children
+            return
         chosen = [self.random.choice(victims) for _ in range(self.random.choice((1, 1, 1, 2, 3, 8)))]
         for pid in chosen:
             try:

@@ -28,6 +28,18 @@ void fds_close(int *fd)
 	errno = saved;
 }
 
+void fds_lift(int *fd)
+{
+	bool between = *fd >= FDS_LOW && *fd < FDS_HIGH;
+	int saved = errno, high = between ? fcntl(*fd, F_DUPFD_CLOEXEC, FDS_HIGH) : -1;
+
+	errno = saved;
+	if (high < 0)
+		return;
+	fds_close(fd);
+	*fd = high;
+}
+
 /* last < 0: to the end. */
 static void close_range_of(int first, int last)
 {

@@ -15,6 +15,12 @@ void fds_close(int *fd);
 void fds_close_from(int first);
 /* Closes every descriptor from 3 on but those named; negative ones among them are ignored. Sorts keep. */
 void fds_close_except(int *keep, size_t n);
+/* For a descriptor that will be open for long, in a process that may have thousands: the first few stay
+ * where they are, all others go up, so that numbers between FDS_LOW and FDS_HIGH stay free for those
+ * that a new process needs (node/exec_fds.c). Where that cannot be, nothing happens. Close-on-exec. */
+#define FDS_LOW 64
+#define FDS_HIGH 128
+void fds_lift(int *fd);
 int fds_set_nonblock(int fd, bool on);
 int fds_set_cloexec(int fd, bool on);
 /* Makes sure that 0, 1 and 2 are open (on /dev/null), so that no descriptor of ours becomes one. */

@@ -3,8 +3,7 @@
 
 /*
  * Everything a child has started, as one thing (group.h). Decides between a cgroup and the
- * fallback, and holds the only fork of the program that puts a child where it belongs before
- * its first instruction. Runs in root and supervisors. A group owns two descriptors: its
+ * fallback. Runs in root and supervisors. A group owns two descriptors: its
  * directory and the file of its events. Never allocates after group_base_open().
  *
  * COPPICE_NO_CGROUP=1 in the environment of root chooses the fallback.
@@ -32,8 +31,6 @@
 
 #define HIDING_MS 200     /* longer than any execve takes to show its arguments */
 #define BASE_WAIT_MS 2000 /* for what a former node left, and at the node's end */
-
-static void try_clone_into(int cgroup);
 
 /* --- bases --- */
 
@@ -76,7 +73,7 @@ void group_base_open(struct group_base *base, const char *name)
 	base->dirfd = cgroup_make(own, name, &existed);
 	close(own);
 	if (base->dirfd >= 0)
-		try_clone_into(base->dirfd);
+		group_try_clone(base->dirfd);
 }
 
 void group_base_remove(struct group_base *base, const char *name)
@@ -101,7 +98,7 @@ void group_base_kill(const struct group_base *base)
 
 /* --- one group --- */
 
-static void forget_cgroup(struct group *g)
+void group_forget_cgroup(struct group *g)
 {
 	fds_close(&g->dirfd);
 	fds_close(&g->events_fd);
@@ -116,8 +113,12 @@ void group_open(struct group *g, const struct group_base *base, const char *name
 	if (g->dirfd < 0)
 		return;
 	g->events_fd = cgroup_open_events(g->dirfd);
-	if (g->events_fd < 0)
-		forget_cgroup(g);
+	if (g->events_fd < 0) {
+		group_forget_cgroup(g);
+		return;
+	}
+	fds_lift(&g->dirfd);
+	fds_lift(&g->events_fd);
 }
 
 /* Unique is what it has to be; when the kernel has no random bytes yet, time and pid serve. */
@@ -151,7 +152,7 @@ void group_close(struct group *g, const struct group_base *base, const char *nam
 {
 	bool had = g->dirfd >= 0;
 
-	forget_cgroup(g);
+	group_forget_cgroup(g);
 	if (had && base->dirfd >= 0)
 		cgroup_remove(base->dirfd, name);
 }
@@ -159,141 +160,6 @@ void group_close(struct group *g, const struct group_base *base, const char *nam
 void group_as_base(const struct group *g, struct group_base *base_r)
 {
 	base_r->dirfd = g->dirfd;
-}
-
-/* --- fork --- */
-
-/* What libc has registered with the kernel for the only thread; the same in every process of the node. */
-static struct {
-	bool known;
-	int *tid;            /* libc's copy of the thread id, NULL if not found */
-	void *robust;        /* head of its list of robust mutexes */
-	size_t robust_size;
-} libc;
-
-static void learn_libc(void)
-{
-	if (libc.known)
-		return;
-	libc.known = true;
-	if (prctl(PR_GET_TID_ADDRESS, &libc.tid) < 0 || (libc.tid && *libc.tid != (int)syscall(SYS_gettid)))
-		libc.tid = NULL;
-	if (syscall(SYS_get_robust_list, 0, &libc.robust, &libc.robust_size) < 0)
-		libc.robust = NULL;
-}
-
-void group_forked(struct group *g)
-{
-	g->main = getpid();
-	if (libc.robust)
-		syscall(SYS_set_robust_list, libc.robust, libc.robust_size);
-}
-
-/* clone3 as fork() would do it: libc's copy of the thread id is kept right too. */
-static pid_t clone_into(int cgroup, int *pidfd)
-{
-	struct clone_args args = { .exit_signal = SIGCHLD };
-
-	learn_libc();
-	if (pidfd) {
-		args.flags |= CLONE_PIDFD;
-		args.pidfd = (uintptr_t)pidfd;
-	}
-	if (libc.tid) {
-		args.flags |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-		args.child_tid = (uintptr_t)libc.tid;
-	}
-	if (cgroup >= 0) {
-		args.flags |= CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)cgroup;
-	}
-	return (pid_t)syscall(SYS_clone3, &args, sizeof args);
-}
-
-/*
- * Linux compares how often a new process's cgroup was killed with how often its parent's was, where it
- * should look at the former alone (seen in 6.18): after a cgroup.kill, whoever is cloned into that
- * cgroup is killed at birth. So a cgroup that was killed is made anew before it is used again; and
- * if our own cgroup was ever killed, before we came, no clone goes into another one at all.
- */
-static bool clone_into_is_deadly;
-
-static void try_clone_into(int cgroup)
-{
-	sigset_t all, old;
-	int status = 0;
-	pid_t pid;
-
-	sigfillset(&all);
-	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = clone_into(cgroup, NULL);
-	if (pid == 0)
-		_exit(0);
-	if (pid > 0 && waitpid(pid, &status, 0) == pid)
-		clone_into_is_deadly = WIFSIGNALED(status);
-	sigprocmask(SIG_SETMASK, &old, NULL);
-}
-
-/* A killed cgroup is empty by now; if it cannot be replaced, the child has to enter it by itself. */
-static bool renew_killed(struct group *g)
-{
-	int events;
-
-	if (!g->killed || g->dirfd < 0)
-		return true;
-	if (cgroup_renew(&g->dirfd) < 0)
-		return false;
-	events = cgroup_open_events(g->dirfd);
-	fds_close(&g->events_fd);
-	g->events_fd = events;
-	g->killed = false;
-	if (events < 0)
-		forget_cgroup(g);
-	return true;
-}
-
-/* Kernels (or filters) without clone3, or with one that is too old for cgroups. */
-static pid_t fork_into(int cgroup, int *pidfd)
-{
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		if (cgroup < 0 || cgroup_enter(cgroup) == 0)
-			errno = 0;
-	} else if (pid > 0 && pidfd) {
-		*pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-	}
-	return pid;
-}
-
-static bool lacks_clone3(int err)
-{
-	return err == ENOSYS || err == EPERM || err == EINVAL || err == E2BIG;
-}
-
-static bool cgroup_unusable(int err)
-{
-	return err == EACCES || err == EBUSY || err == EOPNOTSUPP || err == ENODEV || err == EBADF;
-}
-
-pid_t group_fork(struct group *g, int *pidfd_r)
-{
-	pid_t pid;
-
-	if (pidfd_r)
-		*pidfd_r = -1;
-	if (!renew_killed(g) || (g->dirfd >= 0 && clone_into_is_deadly))
-		return fork_into(g->dirfd, pidfd_r);
-	pid = clone_into(g->dirfd, pidfd_r);
-	if (pid < 0 && g->dirfd >= 0 && cgroup_unusable(errno)) {
-		forget_cgroup(g);
-		pid = clone_into(-1, pidfd_r);
-	}
-	if (pid < 0 && lacks_clone3(errno))
-		return fork_into(g->dirfd, pidfd_r);
-	if (pid == 0)
-		errno = 0;
-	return pid;
 }
 
 /* --- who is left, and signals --- */

@@ -53,6 +53,19 @@ void group_as_base(const struct group *g, struct group_base *base_r);
  * clone3; falls back to fork() + cgroup.procs: there the child finds in errno why it could not enter its
  * group, or 0. The child must only make async-signal-safe calls, or call group_forked(). */
 pid_t group_fork(struct group *g, int *pidfd_r);
+/* What a new process runs while it shares the memory of its parent: a function that never returns and
+ * never touches what the parent may use meanwhile, errno included: raw system calls only (base/raw.h). */
+struct group_start {
+	void (*run)(void *arg);
+	void *arg;
+	void *stack;               /* its lower end, of a stack that nobody else uses until the process has executed */
+	size_t stack_size;         /* a program or is dead; a multiple of 16 */
+	bool share_files;          /* shares the table of descriptors too, until it leaves it */
+};
+bool group_can_spawn(void); /* false: this machine cannot, or a sanitizer watches */
+/* As group_fork(), for a process that will execute a program: shares memory instead of copying it.
+ * -1 with ENOSYS where that cannot be done: then group_fork() can. */
+pid_t group_spawn(struct group *g, const struct group_start *start);
 /* In a child that goes on as a process of the node instead of calling exec (a supervisor): puts in order
  * what a raw clone left out. */
 void group_forked(struct group *g);

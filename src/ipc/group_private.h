@@ -14,6 +14,13 @@
 
 #include "ipc/group.h"
 
+/* --- between group.c and group_fork.c --- */
+
+/* From now on the group is held together by the fallback. */
+void group_forget_cgroup(struct group *g);
+/* Learns, once, whether processes can be cloned into the cgroups of this node. Forks. */
+void group_try_clone(int cgroup);
+
 /* --- cgroup v2; a cgroup is named by a descriptor of its directory --- */
 
 /* Opens this process's own cgroup. -1 if there is none that can be seen. Allocates. */

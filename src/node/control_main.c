@@ -292,6 +292,7 @@ _Noreturn void control_main(struct node *n)
 	static struct control c;
 
 	become(n);
+	node_be_patient();
 	control_init(&c, n);
 	if (open_all(&c) < 0) {
 		diag_error_errno("unable to start the control process");

@@ -74,13 +74,17 @@ struct event_pipe {
 	uint32_t part_id;    /* of the last event that was cut into parts */
 	uint32_t lost;       /* events given up since the last that went through */
 	size_t q_head, q_len;
+	bool held;           /* queue everything until event_pipe_flush() */
 	uint8_t *q;          /* queue for what the pipe did not take: q_cap bytes, allocated once */
 	size_t q_cap;
 };
+/* From now on events wait in the queue: to be written when there is nothing better to do. */
+void event_pipe_hold(struct event_pipe *p);
 int event_pipe_init(struct event_pipe *p, int fd, size_t queue_bytes);
 /* Writes, or queues, or counts as lost. Fills time_us if it is 0. Never blocks. */
 void event_pipe_put(struct event_pipe *p, struct event *e);
-/* Tries to write what is queued; true when nothing is left. Call when the pipe is writable. */
+/* Tries to write what is queued, and what is put from now on at once; true when nothing is left. Call when
+ * the pipe is writable. */
 bool event_pipe_flush(struct event_pipe *p);
 
 /* --- the reading end: puts parts together --- */

@@ -61,7 +61,7 @@ static bool enqueue(struct event_pipe *p, const uint8_t *rec, size_t len)
 /* A record never overtakes one that waits. */
 static bool send_record(struct event_pipe *p, const uint8_t *rec, size_t len)
 {
-	int r = p->q_len > 0 ? 0 : write_record(p, rec, len);
+	int r = p->q_len > 0 || p->held ? 0 : write_record(p, rec, len);
 
 	if (r != 0)
 		return r > 0;
@@ -163,7 +163,8 @@ void event_pipe_put(struct event_pipe *p, struct event *e)
 {
 	if (e->time_us == 0)
 		e->time_us = clock_real_us();
-	event_pipe_flush(p);
+	if (!p->held || p->q_cap - p->q_len < EVENT_MSG_MAX)
+		event_pipe_flush(p);
 	if ((p->lost > 0 || !send_event(p, e)) && p->lost < UINT32_MAX)
 		p->lost++;
 }
@@ -177,8 +178,14 @@ static size_t head_len(const struct event_pipe *p)
 	return EVENT_PART_HEAD + (size_t)payload;
 }
 
+void event_pipe_hold(struct event_pipe *p)
+{
+	p->held = true;
+}
+
 bool event_pipe_flush(struct event_pipe *p)
 {
+	p->held = false;
 	while (p->q_len > 0) {
 		size_t len = head_len(p);
 

@@ -5,24 +5,24 @@
  * The steps between fork and execve, in their order (exec_child.h). The order matters: limits
  * come before the user is changed, because only root may raise them; the parent-death signal
  * after it, because changing the user clears it; signals are unblocked last, so that a stop
- * that arrives meanwhile acts on the new process and on nothing of ours. Runs in the child;
- * async-signal-safe calls only, no allocation.
+ * that arrives meanwhile acts on the new process and on nothing of ours. Runs in the child; raw
+ * system calls only, because the supervisor's memory may be shared.
  */
 #include "node/exec_child.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/fds.h"
-#include "node/service_mark.h"
+#include "base/raw.h"
 
 #define KERNEL_SIGNALS 64
 #define KERNEL_SIGSET 8 /* bytes */
@@ -42,50 +42,67 @@ const char *exec_step_name(unsigned step)
 }
 
 /* A record is smaller than PIPE_BUF and the pipe is empty: it goes through whole, or nobody reads. */
-static void report(int status, enum exec_step step, int err, bool mark_skipped)
+static void write_report(const struct exec_plan *p, const struct exec_report *r)
 {
-	struct exec_report r = { .step = (uint8_t)step, .mark_skipped = mark_skipped, .err = err };
-
-	while (write(status, &r, sizeof r) < 0 && errno == EINTR)
+	while (raw3(SYS_write, p->status, r, sizeof *r) == -EINTR)
 		;
 }
 
-/* By the system call, because libc refuses to touch the two signals that it keeps for itself. */
+static void report(struct exec_plan *p, enum exec_says says, enum exec_step step, int err)
+{
+	p->report.says = (uint8_t)says;
+	p->report.step = (uint8_t)step;
+	p->report.err = err;
+	if (!p->shares_memory)
+		write_report(p, &p->report);
+}
+
+/* Leaves the supervisor's table of descriptors; it has to close some when it knows. */
+static int leave(struct exec_plan *p)
+{
+	int err = exec_fds_leave(p);
+
+	if (err == 0 && atomic_exchange(&p->leaving, EXEC_LEFT) == EXEC_SLEEPS)
+		write_report(p, &(struct exec_report){ .says = EXEC_SAYS_LEFT });
+	return err;
+}
+
+/* All of them, also the two that libc keeps for itself. */
 static void default_signals(void)
 {
 	static const unsigned char dfl[64]; /* any kernel's struct sigaction of SIG_DFL */
 	int sig;
 
 	for (sig = 1; sig <= KERNEL_SIGNALS; sig++)
-		syscall(SYS_rt_sigaction, sig, dfl, NULL, KERNEL_SIGSET);
+		raw4(SYS_rt_sigaction, sig, dfl, NULL, KERNEL_SIGSET);
 }
 
 static void unblock_signals(void)
 {
 	static const unsigned char none[KERNEL_SIGSET];
 
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, none, NULL, KERNEL_SIGSET);
+	raw4(SYS_rt_sigprocmask, SIG_SETMASK, none, NULL, KERNEL_SIGSET);
 }
 
 /* With a terminal on standard input, a foreground child gets it as its own; that fails where the
  * terminal is some shell's, and then the child reads and writes it without job control. */
 static int new_session(const struct spec_worker *w)
 {
-	if (setsid() < 0)
-		return errno;
-	if (w->foreground && isatty(STDIN_FILENO))
-		ioctl(STDIN_FILENO, TIOCSCTTY, 0);
-	return 0;
+	long r = raw0(SYS_setsid);
+
+	if (r >= 0 && w->foreground)
+		raw3(SYS_ioctl, STDIN_FILENO, TIOCSCTTY, 0); /* not a terminal: nothing happens */
+	return raw_err(r);
 }
 
 static int set_limit(int resource, uint64_t value)
 {
-	struct rlimit rl;
+	struct rlimit64 rl;
 
 	if (value == SPEC_LIMIT_UNSET)
 		return 0;
-	rl.rlim_cur = rl.rlim_max = value == SPEC_LIMIT_UNLIMITED ? RLIM_INFINITY : (rlim_t)value;
-	return setrlimit(resource, &rl) < 0 ? errno : 0;
+	rl.rlim_cur = rl.rlim_max = value == SPEC_LIMIT_UNLIMITED ? RLIM64_INFINITY : value;
+	return raw_err(raw4(SYS_prlimit64, 0, resource, &rl, NULL));
 }
 
 /* All but the number of descriptors, which must wait until they are in place. */
@@ -112,65 +129,87 @@ static int set_limits(const struct spec_worker *w)
 static int set_nofile(const struct spec_worker *w)
 {
 	unsigned long soft = fds_original_soft_limit();
-	struct rlimit rl;
+	struct rlimit64 rl;
 
 	if (w->limits[SPEC_LIMIT_NOFILE] != SPEC_LIMIT_UNSET)
 		return set_limit(RLIMIT_NOFILE, w->limits[SPEC_LIMIT_NOFILE]);
-	if (soft == 0 || getrlimit(RLIMIT_NOFILE, &rl) < 0)
+	if (soft == 0 || raw4(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &rl) < 0)
 		return 0;
-	rl.rlim_cur = (rlim_t)soft;
-	return setrlimit(RLIMIT_NOFILE, &rl) < 0 ? errno : 0;
+	rl.rlim_cur = soft;
+	return raw_err(raw4(SYS_prlimit64, 0, RLIMIT_NOFILE, &rl, NULL));
 }
 
 static int set_nice(const struct spec_worker *w)
 {
 	if (w->nice == SPEC_NICE_UNSET)
 		return 0;
-	return setpriority(PRIO_PROCESS, 0, w->nice) < 0 ? errno : 0;
+	return raw_err(raw3(SYS_setpriority, PRIO_PROCESS, 0, w->nice));
 }
 
-/* Gives back what the node took for itself; raising the value is always allowed. */
-static void restore_oom(const struct node *n)
+/* Gives back what the node took for itself; raising the value is always allowed. Who shares memory gets
+ * it otherwise (exec_launch.c). */
+static void restore_oom(const struct exec_plan *p)
 {
-	char text[16], *p = text + sizeof text;
-	int v = n->oom_inherited, fd;
+	char text[16], *d = text + sizeof text;
+	int v = p->node->oom_inherited;
 	unsigned u = v < 0 ? (unsigned)-v : (unsigned)v;
+	long fd;
 
-	if (!n->oom_lowered)
+	if (!p->node->oom_lowered || p->shares_memory)
 		return;
 	do
-		*--p = (char)('0' + u % 10);
+		*--d = (char)('0' + u % 10);
 	while ((u /= 10) != 0);
 	if (v < 0)
-		*--p = '-';
-	fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+		*--d = '-';
+	fd = raw4(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
 	if (fd < 0)
-		return;
-	if (write(fd, p, (size_t)(text + sizeof text - p)) < 0)
-		errno = 0; /* not worth a failed start */
-	close(fd);
+		return; /* not worth a failed start */
+	raw3(SYS_write, fd, d, text + sizeof text - d);
+	raw1(SYS_close, fd);
 }
 
 static int change_dir(const struct exec_plan *p)
 {
-	const char *dir = spec_string(p->img, p->child->worker.dir);
+	const char *dir = spec_string(&p->img, p->child->worker.dir);
 
-	return dir && chdir(dir) < 0 ? errno : 0;
+	return dir ? raw_err(raw1(SYS_chdir, dir)) : 0;
 }
 
 /* Asks for SIGKILL at the supervisor's death, and makes sure that it has not died before that. */
 static int tie_to_parent(pid_t supervisor)
 {
-	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
-		return errno;
-	if (getppid() != supervisor)
-		_exit(1); /* there is nobody to tell */
-	return 0;
+	long r = raw4(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0);
+
+	if (r == 0 && raw0(SYS_getppid) != supervisor)
+		raw1(SYS_exit_group, 1); /* there is nobody to tell */
+	return raw_err(r);
 }
 
-/* Everything up to execve; 0, or the errno of *step_r. The start mark goes out once the log is in place,
- * before the number of descriptors is limited. */
-static int prepare(const struct exec_plan *p, int *status, enum exec_step *step_r, bool *marked_r)
+static int fill_env(const struct exec_plan *p)
+{
+	int err = p->shares_memory ? p->env_err : exec_env_fill(p);
+
+	if (err == 0)
+		exec_env_pid((pid_t)raw0(SYS_getpid));
+	return err;
+}
+
+/* Before descriptors are moved: what is needed for it is none of the program's. */
+static void write_marks(struct exec_plan *p)
+{
+	bool done;
+
+	if (p->log < 0)
+		return;
+	service_mark_start(&p->marks, p->node);
+	done = p->mark_pipe[0] >= 0 ? service_marks_send(&p->marks, p->mark_pipe, p->log)
+				    : service_marks_send_once(&p->marks, p->log);
+	p->report.marked = done ? EXEC_MARKED : EXEC_MARKED_NO_ROOM;
+}
+
+/* Everything up to execve; 0, or the errno of *step_r. */
+static int prepare(struct exec_plan *p, enum exec_step *step_r)
 {
 	const struct spec_worker *w = &p->child->worker;
 	int err;
@@ -183,41 +222,43 @@ static int prepare(const struct exec_plan *p, int *status, enum exec_step *step_
 			return err; \
 	} while (0)
 
+	STEP(EXEC_STEP_CGROUP, p->err);
 	STEP(EXEC_STEP_SESSION, new_session(w));
 	default_signals();
-	restore_oom(p->node);
+	restore_oom(p);
 	STEP(EXEC_STEP_LIMITS, set_limits(w));
 	STEP(EXEC_STEP_NICE, set_nice(w));
-	err = exec_fds(p, status, step_r);
+	write_marks(p);
+	err = exec_fds_apply(p, step_r);
 	if (err != 0)
 		return err;
-	if (p->log >= 0)
-		*marked_r = service_mark_start(p->node, STDOUT_FILENO);
 	STEP(EXEC_STEP_LIMITS, set_nofile(w));
-	umask(w->umask); /* cannot fail */
+	raw1(SYS_umask, w->umask); /* cannot fail */
 	STEP(EXEC_STEP_DIR, change_dir(p));
-	err = exec_privileges(p->img, w, step_r);
+	err = exec_privileges(&p->img, w, step_r);
 	if (err != 0)
 		return err;
 	STEP(EXEC_STEP_PDEATHSIG, tie_to_parent(p->supervisor));
-	STEP(EXEC_STEP_EXEC, exec_env_fill(p));
+	STEP(EXEC_STEP_EXEC, fill_env(p));
 #undef STEP
 	return 0;
 }
 
-_Noreturn void exec_child(const struct exec_plan *p)
+_Noreturn void exec_child(struct exec_plan *p)
 {
-	enum exec_step step = EXEC_STEP_CGROUP;
-	int status = p->status, err = errno; /* group_fork()'s: could not enter the group */
-	bool marked = true;
+	enum exec_step step = EXEC_STEP_STDIO;
+	int err = 0;
 
+	if (p->shares_files)
+		err = leave(p);
 	if (err == 0)
-		err = prepare(p, &status, &step, &marked);
+		err = prepare(p, &step);
 	if (err == 0) {
-		report(status, EXEC_STEP_EXEC, 0, !marked);
+		report(p, EXEC_SAYS_EXECUTING, EXEC_STEP_EXEC, 0);
 		unblock_signals();
 		err = exec_env_run();
 	}
-	report(status, step, err, false);
-	_exit(127);
+	report(p, EXEC_SAYS_FAILED, step, err);
+	for (;;)
+		raw1(SYS_exit_group, 127);
 }

@@ -2,21 +2,27 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * Arguments and environment of a new process, and finding its program. Filled in the child,
- * because LISTEN_PID is its pid: the tables are static and touched nowhere but there, so that the
- * supervisor pays no memory for them. What does not fit is E2BIG, as execve(2) would say.
- * Strings of the configuration are used where they are, in the image. Async-signal-safe.
+ * Arguments and environment of a new process, and finding its program. The tables are static:
+ * one process at a time is made of them. They are filled before there is a process, or by the
+ * process itself if it has its own copy of them; only its pid is put in by the process in any
+ * case. What does not fit is E2BIG, as execve(2) would say. Strings of the configuration are
+ * used where they are, in the image. Raw system calls only.
  */
 #include "node/exec_child.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/raw.h"
 
 #define ARGS_MAX 65536
 #define VARS_MAX 65536
 #define TEXT_MAX (64 * 1024) /* of the variables that we write ourselves */
+#define PID_VARS 2
+#define PID_DIGITS 10
 #define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 static char *argv[ARGS_MAX];
@@ -25,6 +31,8 @@ static uint32_t n_env;
 static char text[TEXT_MAX];
 static size_t text_len;
 static bool too_big;
+static char *pid_at[PID_VARS]; /* where the digits of the pid belong */
+static int n_pids;
 
 /* --- strings --- */
 
@@ -118,6 +126,18 @@ static void set_number(const char *name, uint64_t value)
 	set_begun(start);
 }
 
+/* Leaves room for the digits of a pid that is not known yet. */
+static void set_pid(const char *name)
+{
+	char *start = begin(name);
+	int i;
+
+	pid_at[n_pids++] = text + text_len;
+	for (i = 0; i < PID_DIGITS; i++)
+		put_char('0');
+	set_begun(start);
+}
+
 /* The value of a variable of the child's environment, or NULL. */
 static const char *get_var(const char *name)
 {
@@ -183,11 +203,11 @@ static void set_sockets(const struct exec_plan *p)
 	if (l->count == 0)
 		return;
 	set_number("LISTEN_FDS", l->count);
-	set_number("LISTEN_PID", (uint64_t)getpid());
+	set_pid("LISTEN_PID");
 	start = begin("LISTEN_FDNAMES");
 	for (i = 0; i < l->count; i++) {
-		const struct spec_socket *s = spec_socket_at(p->img, spec_list_num(p->img, l, i));
-		const char *name = s ? spec_string(p->img, s->name) : NULL;
+		const struct spec_socket *s = spec_socket_at(&p->img, spec_list_num(&p->img, l, i));
+		const char *name = s ? spec_string(&p->img, s->name) : NULL;
 
 		if (i > 0)
 			put_char(':');
@@ -202,12 +222,12 @@ static void set_ours(const struct exec_plan *p)
 
 	set_text("INVOCATION_ID", p->invocation);
 	set_text("COPPICE_NODE", p->node->name);
-	set_text("COPPICE_PATH", spec_string(p->img, p->child->path));
+	set_text("COPPICE_PATH", spec_string(&p->img, p->child->path));
 	if (p->notify)
 		set_text("NOTIFY_SOCKET", p->notify);
 	if (w->watchdog_ms > 0) {
 		set_number("WATCHDOG_USEC", (uint64_t)w->watchdog_ms * 1000);
-		set_number("WATCHDOG_PID", (uint64_t)getpid());
+		set_pid("WATCHDOG_PID");
 	}
 	set_sockets(p);
 }
@@ -217,21 +237,43 @@ int exec_env_fill(const struct exec_plan *p)
 	const struct spec_worker *w = &p->child->worker;
 	uint32_t i;
 
+	text_len = n_env = 0;
+	n_pids = 0;
+	too_big = false;
 	if (w->exec.count == 0)
 		return EINVAL;
 	if (w->exec.count >= ARGS_MAX)
 		return E2BIG;
 	for (i = 0; i < w->exec.count; i++)
-		argv[i] = (char *)(uintptr_t)spec_list_str(p->img, &w->exec, i);
+		argv[i] = (char *)(uintptr_t)spec_list_str(&p->img, &w->exec, i);
+	argv[i] = NULL;
 	if (!w->env_clear)
 		inherit();
 	else
 		set_text("PATH", DEFAULT_PATH);
-	set_user_vars(p->img, w);
+	set_user_vars(&p->img, w);
 	for (i = 0; i < w->env.count; i++)
-		set_var(spec_list_str(p->img, &w->env, i));
+		set_var(spec_list_str(&p->img, &w->env, i));
 	set_ours(p);
+	envp[n_env] = NULL;
 	return too_big ? E2BIG : 0;
+}
+
+void exec_env_pid(pid_t pid)
+{
+	char digits[PID_DIGITS], *d = digits + PID_DIGITS;
+	unsigned v = (unsigned)pid;
+	size_t n;
+	int i;
+
+	do
+		*--d = (char)('0' + v % 10);
+	while ((v /= 10) != 0);
+	n = (size_t)(digits + PID_DIGITS - d);
+	for (i = 0; i < n_pids; i++) {
+		memcpy(pid_at[i], d, n);
+		pid_at[i][n] = '\0';
+	}
 }
 
 /* --- running --- */
@@ -247,8 +289,7 @@ static int try_in(const char *dir, size_t dir_len, const char *name)
 	memcpy(full, dir, dir_len);
 	full[dir_len] = '/';
 	memcpy(full + dir_len + 1, name, n + 1);
-	execve(full, argv, envp);
-	return errno;
+	return raw_err(raw3(SYS_execve, full, argv, envp));
 }
 
 /* Tells whether the program may still be found further on. */
@@ -264,10 +305,8 @@ int exec_env_run(void)
 	int err, best = ENOENT;
 	size_t len;
 
-	if (strchr(name, '/') || !*name) {
-		execve(name, argv, envp);
-		return errno;
-	}
+	if (strchr(name, '/') || !*name)
+		return raw_err(raw3(SYS_execve, name, argv, envp));
 	for (path = path ? path : DEFAULT_PATH; *path; path += len + (path[len] == ':')) {
 		len = strcspn(path, ":");
 		if (len == 0)

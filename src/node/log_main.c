@@ -186,6 +186,7 @@ _Noreturn void log_main(struct node *n, const struct proto_keep_log *kept, const
 	p->link = (struct log_link){ .kept = kept, .kept_fds = kept_fds,
 		.kept_ready_fds = kept_ready_fds, .kept_slots = kept_slots, .n_kept = n_kept };
 	umask(027);
+	node_be_patient();
 	close_others(n);
 	lift_file_limit();
 	open_all(p, &signals);

@@ -41,6 +41,7 @@ enum node_fd {
 };
 
 #define NODE_SOCKETS_MAX 128  /* listening sockets of one node */
+#define NODE_OOM_ADJ (-800)   /* a node is worth more than any of its children, which get the old value back */
 #define NODE_HISTORY_BYTES (16u << 20)
 
 struct node {
@@ -90,6 +91,10 @@ _Noreturn void log_main(struct node *n, const struct proto_keep_log *kept, const
 _Noreturn void control_main(struct node *n);
 /* path "" for the top; link: the parent link's lower end. */
 _Noreturn void supervisor_main(struct node *n, const struct spec_child *spec, int link, const struct group *own);
+
+/* Log and control: when there is something for them they take a free processor at once, but never the
+ * one of a supervisor that is about to start a child, or of the child. */
+void node_be_patient(void);
 
 /* Root: runs the node until it ends; the exit status of `coppice run`. */
 struct run_options {

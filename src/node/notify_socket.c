@@ -8,6 +8,7 @@
  * must be of the child's group, or, if it is gone already, of the child's user. Datagrams are
  * hostile input. Runs in supervisor processes; allocates nothing.
  */
+#include "base/fds.h"
 #include "node/service.h"
 
 #include <errno.h>
@@ -71,6 +72,7 @@ int notify_open(struct service *s)
 
 	if (fd < 0)
 		return -1;
+	fds_lift(&fd);
 	if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) == 0 && bind_random(s, fd) == 0 &&
 	    loop_attach(s->loop, &s->notify, fd, EPOLLIN, notify_ready, s) == 0)
 		return 0;

@@ -460,7 +460,6 @@ static void clean_process(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-#define OOM_ADJ (-800) /* a node is worth more than any of its children, which get the old value back */
 
 static void lower_oom(struct node *n)
 {
@@ -473,8 +472,8 @@ static void lower_oom(struct node *n)
 		text[text[len - 1] == '\n' ? len - 1 : len] = '\0';
 	if (len > 0 && text_to_i64(text, -1000, 1000, &v) == 0) {
 		n->oom_inherited = (int)v;
-		snprintf(text, sizeof text, "%d", OOM_ADJ);
-		n->oom_lowered = n->oom_inherited > OOM_ADJ && pwrite(fd, text, strlen(text), 0) > 0;
+		snprintf(text, sizeof text, "%d", NODE_OOM_ADJ);
+		n->oom_lowered = n->oom_inherited > NODE_OOM_ADJ && pwrite(fd, text, strlen(text), 0) > 0;
 	}
 	fds_close(&fd);
 }

@@ -49,7 +49,7 @@ struct service_ops {
  * NULL with ENOMEM. */
 struct service *service_create(struct node *n, struct loop *l, const struct group_base *cg,
     const struct spec_image *img, const struct spec_child *spec, const struct service_ops *ops, void *ctx);
-/* Only in IDLE. Closes the log pipe too. */
+/* Only in IDLE, and not from a callback of its own. Closes the log pipe too. */
 void service_destroy(struct service **s);
 /* After a reload: the same child in a new image. What only a new process can take over is used
  * from the next start; the rest at once. */

@@ -64,7 +64,7 @@ static struct cop_exit reason_of(const struct service *s, int wstatus)
 
 /* --- the end --- */
 
-/* Nothing is left. The callback may start it again, or destroy it: nothing comes after it. */
+/* Nothing is left. The callback may start it again: then the new process takes the exit record along. */
 static void finish(struct service *s)
 {
 	bool failed = s->state == SERVICE_FAILING && !s->asked;
@@ -79,6 +79,7 @@ static void finish(struct service *s)
 		s->ops->start_failed(s->ctx, &reason, s->last_pid);
 	else
 		s->ops->exited(s->ctx, &reason, s->last_pid, s->asked, s->ran_ms);
+	service_log_flush(s);
 }
 
 /* --- draining --- */

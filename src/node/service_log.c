@@ -132,11 +132,80 @@ static void log_said(struct loop_source *src, uint32_t events)
 	service_check_ready(s);
 }
 
+/* --- records of lives --- */
+
+static void note_lost(struct service *s)
+{
+	if (s->marks_lost == 0)
+		return;
+	s->marks_lost = 0;
+	s->ops->note(s->ctx, "its log is full: a start or exit record was left out");
+}
+
+void service_log_exit(struct service *s)
+{
+	s->exit_mark.len = 0;
+	s->exit_mark_taken = false;
+	s->mark_ms = KEEP_FIRST_MS;
+	if (s->log_w >= 0)
+		service_mark_exit(&s->exit_mark, s->node, s->last_pid, s->ran_ms, &s->reason);
+}
+
+static void flush_again(struct loop_timer *t)
+{
+	service_log_flush(t->ctx);
+}
+
+/* As long as no other process writes there, a record that finds no room may wait for it. */
+void service_log_flush(struct service *s)
+{
+	loop_timer_cancel(s->loop, &s->mark_timer);
+	if (s->exit_mark_taken)
+		return;
+	if (s->exit_mark.len > 0 && !service_marks_send_once(&s->exit_mark, s->log_w)) {
+		if (s->pid == 0) {
+			loop_timer_set(s->loop, &s->mark_timer, clock_mono_ms() + s->mark_ms, flush_again, s);
+			s->mark_ms = s->mark_ms * 2 > KEEP_MAX_MS ? KEEP_MAX_MS : s->mark_ms * 2;
+			return;
+		}
+		s->marks_lost++;
+	}
+	s->exit_mark.len = 0;
+	note_lost(s);
+}
+
+void service_log_launched(struct service *s, bool written, bool taken)
+{
+	loop_timer_cancel(s->loop, &s->mark_timer);
+	s->exit_mark_taken = taken && s->exit_mark.len > 0;
+	if (s->exit_mark_taken || s->exit_mark.len == 0)
+		return;
+	s->marks_lost += !written;
+	s->exit_mark.len = 0;
+	note_lost(s);
+}
+
+void service_log_marked(struct service *s, bool marked, bool no_room)
+{
+	if (no_room)
+		s->marks_lost++; /* the start record */
+	if (!s->exit_mark_taken)
+		return;
+	s->exit_mark_taken = false;
+	if (marked)
+		s->exit_mark.len = 0;
+	else
+		service_log_flush(s);
+}
+
 /* --- the pipe --- */
 
 void service_log_close(struct service *s)
 {
 	loop_timer_cancel(s->loop, &s->keep);
+	service_log_flush(s);
+	loop_timer_cancel(s->loop, &s->mark_timer);
+	s->exit_mark.len = 0;
 	service_close_source(s, &s->log_ready);
 	fds_close(&s->log_w);
 	fds_close(&s->log_r);
@@ -150,6 +219,8 @@ static int open_pipe(int *r, int *w)
 
 	if (pipe2(fd, O_CLOEXEC) < 0)
 		return -1;
+	fds_lift(&fd[0]);
+	fds_lift(&fd[1]);
 	*r = fd[0];
 	*w = fd[1];
 	return 0;
@@ -188,16 +259,4 @@ int service_log_prepare(struct service *s)
 	s->keep_ms = KEEP_FIRST_MS;
 	keep(s);
 	return 0;
-}
-
-void service_log_exit(struct service *s)
-{
-	if (s->log_w < 0)
-		return;
-	if (!service_mark_exit(s->node, s->log_w, s->last_pid, s->ran_ms, &s->reason))
-		s->marks_lost++;
-	if (s->marks_lost == 0)
-		return;
-	s->marks_lost = 0;
-	s->ops->note(s->ctx, "its log is full: a start or exit record was left out");
 }

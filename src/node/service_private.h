@@ -15,6 +15,7 @@
 #define NODE_SERVICE_PRIVATE_H
 
 #include "node/service.h"
+#include "node/service_mark.h"
 
 #define SERVICE_PROBES 2          /* connections tried at a time */
 #define SERVICE_STATUS_MAX 256    /* of the status text, with NUL */
@@ -100,6 +101,10 @@ struct service {
 	struct loop_source log_ready; /* says which process wrote what ready = "log:" waits for */
 	struct loop_timer keep; /* to hand over again */
 	uint32_t keep_ms;
+	struct service_marks exit_mark; /* of the last life, while it is not in the log */
+	bool exit_mark_taken;           /* the process that is being launched writes it */
+	struct loop_timer mark_timer;   /* there was no room for it: to try again */
+	uint32_t mark_ms;
 	uint32_t marks_lost;
 };
 
@@ -131,7 +136,13 @@ const char *service_log_where(const struct service *s);
 /* Makes the log pipe if one is needed and there is none for these settings. 0 or -1 with errno. */
 int service_log_prepare(struct service *s);
 void service_log_close(struct service *s);
+/* The process is gone: its record goes out with service_log_flush(), or with the next process's. */
 void service_log_exit(struct service *s);
+void service_log_flush(struct service *s);
+/* A launch has written the exit record, or its process has taken it along; if neither, it is lost. */
+void service_log_launched(struct service *s, bool written, bool taken);
+/* What the launched process had to write is in the log, or not; for want of room, perhaps. */
+void service_log_marked(struct service *s, bool marked, bool no_room);
 
 /* --- service_watch.c --- */
 void service_watch_start(struct service *s);

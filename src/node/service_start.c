@@ -21,24 +21,45 @@
 
 /* --- the status pipe --- */
 
+static void take_report(struct service *s, const struct exec_report *r)
+{
+	if (r->says == EXEC_SAYS_EXECUTING) {
+		s->about_to_exec = true;
+	} else if (r->says == EXEC_SAYS_FAILED) {
+		s->about_to_exec = false;
+		s->reason = cop_exit_make_text(COP_EXIT_EXEC, r->err, exec_step_name(r->step));
+		if (s->state == SERVICE_STARTING)
+			s->state = SERVICE_FAILING; /* it is ending by itself */
+	}
+	service_log_marked(s, r->marked == EXEC_MARKED, r->marked == EXEC_MARKED_NO_ROOM);
+}
+
+/* It shares nothing with us any more. */
+static void launch_over(struct service *s)
+{
+	struct exec_report r;
+
+	if (exec_launch_over(s->pid, &r))
+		take_report(s, &r);
+}
+
 /* Reads what the child said on its way to execve. Waits for its end of file, or for its death. */
 static void read_status(struct service *s)
 {
 	struct exec_report r;
 	ssize_t n;
 
+	if (s->reaped)
+		launch_over(s); /* its descriptors, and ours for it, are closed: there is an end of file */
 	while (s->status.fd >= 0 && (n = read(s->status.fd, &r, sizeof r)) >= 0) {
 		if (n == 0) {
 			service_close_source(s, &s->status);
+			launch_over(s);
 			s->executed = s->about_to_exec;
-		} else if (n == sizeof r && r.err != 0) {
-			s->about_to_exec = false;
-			s->reason = cop_exit_make_text(COP_EXIT_EXEC, r.err, exec_step_name(r.step));
-			if (s->state == SERVICE_STARTING)
-				s->state = SERVICE_FAILING; /* it is ending by itself */
+		} else if (n == sizeof r && r.says == EXEC_SAYS_LEFT) {
+			exec_launch_said(s->pid);
 		} else if (n == sizeof r) {
-			s->about_to_exec = true;
-			s->marks_lost += r.mark_skipped;
+			take_report(s, &r);
 		}
 	}
 }
@@ -114,10 +135,9 @@ static int open_status(struct service *s, int *write_end_r)
 {
 	int fd[2];
 
-	if (pipe2(fd, O_CLOEXEC) < 0)
+	if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
-	if (fds_set_nonblock(fd[0], true) < 0 ||
-	    loop_attach(s->loop, &s->status, fd[0], EPOLLIN, status_ready, s) < 0) {
+	if (loop_attach(s->loop, &s->status, fd[0], EPOLLIN, status_ready, s) < 0) {
 		fds_close(&fd[0]);
 		fds_close(&fd[1]);
 		return -1;
@@ -133,7 +153,7 @@ static int open_all(struct service *s, struct exec_plan *p)
 	return s->mode == SPEC_READY_FD ? ready_fd_open(s, &p->ready) : 0;
 }
 
-/* --- fork --- */
+/* --- launch --- */
 
 static void start_failed_early(struct service *s, int err)
 {
@@ -149,20 +169,20 @@ static void start_failed_early(struct service *s, int err)
 		s->ops->start_failed(s->ctx, &reason, 0);
 }
 
-/* All signals are blocked around the fork, so that none acts on the child before it is ready for it. */
-static pid_t fork_child(struct service *s, const struct exec_plan *p)
+/* All signals are blocked meanwhile, so that none acts on the child before it is ready for it. */
+static pid_t launch(struct service *s, const struct exec_plan *p)
 {
+	enum exec_marks marks;
 	sigset_t all, old;
 	pid_t pid;
 	int err;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
-	pid = group_fork(&s->group, NULL);
-	if (pid == 0)
-		exec_child(p);
+	pid = exec_launch(&s->group, p, &marks);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
+	service_log_launched(s, marks == EXEC_MARKS_WRITTEN, marks == EXEC_MARKS_TAKEN);
 	errno = err;
 	return pid;
 }
@@ -189,8 +209,8 @@ static void renew(struct service *s)
 void service_spawn(struct service *s)
 {
 	struct exec_plan p = {
-		.node = s->node, .img = s->img, .child = s->spec, .supervisor = getpid(),
-		.status = -1, .log = -1, .ready = -1,
+		.node = s->node, .img = *s->img, .child = s->spec, .supervisor = getpid(),
+		.status = -1, .log = -1, .ready = -1, .mark_pipe = { -1, -1 },
 		.invocation = s->group.invocation, .notify = s->notify_name,
 	};
 	pid_t pid = -1;
@@ -202,13 +222,14 @@ void service_spawn(struct service *s)
 	ready_before(s);
 	if (open_all(s, &p) < 0) {
 		err = errno;
+		fds_close(&p.status);
+		fds_close(&p.ready);
 	} else {
 		p.log = s->log_w;
-		pid = fork_child(s, &p);
+		p.marks = s->exit_mark;
+		pid = launch(s, &p);
 		err = errno;
 	}
-	fds_close(&p.status);
-	fds_close(&p.ready);
 	if (pid < 0)
 		start_failed_early(s, err);
 	else

@@ -27,10 +27,12 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fds.h"
+#include "node/exec_child.h"
 #include "node/supervisor_private.h"
 
 #define EVENT_QUEUE_BYTES (256 * 1024)
 #define FLUSH_AT_END_MS 1000
+#define EVENTS_LATE_MS 2
 #define LAST_WILL_MS 5000 /* for killing what is below when the parent is gone */
 
 int64_t sv_now(struct supervisor *sv)
@@ -50,13 +52,27 @@ static void events_writable(struct loop_source *src, uint32_t events)
 		loop_detach(&sv->loop, src);
 }
 
+/* What the pipe does not take waits until it does. */
+static void watch_events(struct supervisor *sv)
+{
+	if (!sv->events.held && sv->events.q_len > 0 && sv->event_src.fd < 0)
+		loop_attach(&sv->loop, &sv->event_src, sv->events.fd, EPOLLOUT, events_writable, sv);
+}
+
 void sv_event(struct supervisor *sv, struct event *e)
 {
 	if (sv->events.fd < 0)
 		return;
 	event_pipe_put(&sv->events, e);
-	if (sv->events.q_len > 0 && sv->event_src.fd < 0)
-		loop_attach(&sv->loop, &sv->event_src, sv->events.fd, EPOLLOUT, events_writable, sv);
+	watch_events(sv);
+}
+
+void sv_events_out(struct supervisor *sv)
+{
+	if (sv->events.fd < 0 || !sv->events.held)
+		return;
+	event_pipe_flush(&sv->events);
+	watch_events(sv);
 }
 
 void sv_note(struct supervisor *sv, const char *fmt, ...)
@@ -143,6 +159,7 @@ static void end(struct supervisor *sv, const struct sup_action *a)
 		m.how = PLINK_ASKED;
 	else
 		m.how = sv->limit ? PLINK_LIMIT : PLINK_AUTO;
+	sv_events_out(sv);
 	(void)plink_send(sv->parent_link, &m); /* unread: the parent sees our death instead */
 	sv->loop.stop = true;
 }
@@ -154,6 +171,7 @@ static void say_started_again(struct loop_timer *t);
 /* The parent waits for this: said until the link takes it. */
 static void say_started(struct supervisor *sv)
 {
+	sv_events_out(sv);
 	if (plink_send(sv->parent_link, &(struct plink_msg){ .kind = PLINK_STARTED }) < 0 && errno != EPIPE)
 		loop_timer_set(&sv->loop, &sv->started_timer, sv_now(sv) + SAY_AGAIN_MS, say_started_again, sv);
 }
@@ -257,17 +275,17 @@ int sv_reserve(struct supervisor *sv)
 
 /* --- deaths and orders --- */
 
-static void reap(struct supervisor *sv)
+/* Takes in a death, or with -1 all that there are. True if an orphan was among them. */
+static bool reap(struct supervisor *sv, pid_t which)
 {
 	bool orphans = false;
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+	while ((pid = waitpid(which, &status, WNOHANG)) > 0)
 		if (!kid_reaped(sv, pid, status))
 			orphans = true;
-	if (orphans)
-		kids_orphan_reaped(sv);
+	return orphans;
 }
 
 /* The parent is gone without a word: nobody will clean up after us. Kills everything below, waits for
@@ -294,16 +312,26 @@ static _Noreturn void last_will(struct supervisor *sv)
 	_exit(1);
 }
 
+/* Looking for whoever died takes the longer the more children there are; the signal names one who did.
+ * Whoever has to be started again is started first, and then it is told what happened. */
 static void signal_ready(struct loop_source *src, uint32_t events)
 {
 	struct supervisor *sv = src->ctx;
 	struct signalfd_siginfo si;
+	bool orphans = false;
 
 	(void)events;
+	event_pipe_hold(&sv->events);
 	while (read(src->fd, &si, sizeof si) == (ssize_t)sizeof si)
 		if (si.ssi_signo == SIGTERM && getppid() != sv->parent)
 			last_will(sv);
-	reap(sv);
+		else if (si.ssi_signo == SIGCHLD && si.ssi_pid > 0)
+			orphans |= reap(sv, (pid_t)si.ssi_pid);
+	orphans |= reap(sv, -1);
+	if (orphans)
+		kids_orphan_reaped(sv);
+	if (!exec_launch_busy())
+		sv_events_out(sv);
 }
 
 static void signal_workers(struct supervisor *sv, int sig)
@@ -373,6 +401,7 @@ static void become(struct supervisor *sv, int link, const struct group *own)
 	sigprocmask(SIG_SETMASK, &all, NULL);
 	setsid(); /* no signal of the terminal is for us */
 	close_others(sv, link, own->dirfd);
+	exec_launch_forked();
 	group_as_base(own, &sv->groups);
 	sv->parent_link = link;
 }
@@ -412,6 +441,19 @@ static void add_children(struct supervisor *sv)
 			diag_fatal(1, "unable to prepare %s: %s", spec_string(&sv->n->img, c->path), strerror(errno));
 }
 
+/* Events that are held while a child is on its way are written when it has arrived, or soon. */
+static void turn(struct supervisor *sv)
+{
+	bool held = sv->events.held;
+
+	kid_free_dead(sv);
+	exec_launch_rest();
+	if (loop_turn(&sv->loop, held ? EVENTS_LATE_MS : -1) < 0)
+		diag_panic("supervisor %s: unable to wait: errno %d", sv->path, errno);
+	if (held)
+		sv_events_out(sv);
+}
+
 _Noreturn void supervisor_main(struct node *n, const struct spec_child *spec, int link, const struct group *own)
 {
 	static struct supervisor sv;
@@ -434,13 +476,11 @@ _Noreturn void supervisor_main(struct node *n, const struct spec_child *spec, in
 	if (getppid() != sv.parent)
 		_exit(1); /* the parent died before its death signal was asked for; nothing is below yet */
 	steer_hello(&sv);
-	while (!sv.loop.stop) {
-		kid_free_dead(&sv);
-		if (loop_turn(&sv.loop, -1) < 0)
-			diag_panic("supervisor %s: unable to wait: errno %d", sv.path, errno);
-	}
+	while (!sv.loop.stop)
+		turn(&sv);
 	kid_free_dead(&sv);
 	kids_fini(&sv);
+	exec_launch_fini();
 	flush_events(&sv);
 	_exit(0);
 }

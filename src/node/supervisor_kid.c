@@ -189,10 +189,12 @@ static const struct sub_ops sub_ops = {
 
 void kid_start(struct kid *k)
 {
-	if (k->service)
+	if (k->service) {
 		service_start(k->service);
-	else
-		sub_start(k->sub);
+		return;
+	}
+	sv_events_out(k->sv);
+	sub_start(k->sub);
 }
 
 void kid_stop(struct kid *k)
@@ -202,6 +204,7 @@ void kid_stop(struct kid *k)
 		return;
 	}
 	on_stopping(k, "shutdown");
+	sv_events_out(k->sv);
 	sub_shutdown(k->sub);
 }
 
@@ -212,6 +215,7 @@ void kid_kill(struct kid *k)
 		return;
 	}
 	on_stopping(k, "KILL");
+	sv_events_out(k->sv);
 	sub_kill(k->sub);
 }
 

@@ -130,6 +130,8 @@ struct supervisor {
 /* Feeds the core; carries out what it decides. May be called from anywhere. */
 void sv_feed(struct supervisor *sv, const struct sup_event *ev);
 void sv_event(struct supervisor *sv, struct event *e);
+/* Writes events that are held: before anybody is told something that leads to other events. */
+void sv_events_out(struct supervisor *sv);
 void sv_note(struct supervisor *sv, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 int64_t sv_now(struct supervisor *sv);
 /* Makes room for the events of all children and for their paths. 0 or -1. */

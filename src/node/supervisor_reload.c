@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/fds.h"
+#include "node/exec_child.h"
 #include "node/supervisor_private.h"
 
 static void next_step(struct supervisor *sv);
@@ -193,6 +194,13 @@ static bool old_is_used(const struct supervisor *sv)
 	return false;
 }
 
+/* A process that is being launched may still read its arguments there: then the next reload closes it. */
+static void close_old(struct supervisor *sv)
+{
+	if (sv->reload.old_img.h && !old_is_used(sv) && !exec_launch_busy())
+		spec_close(&sv->reload.old_img);
+}
+
 static void finish(struct supervisor *sv)
 {
 	struct reload *r = &sv->reload;
@@ -202,8 +210,7 @@ static void finish(struct supervisor *sv)
 		return;
 	}
 	kid_free_dead(sv);
-	if (!old_is_used(sv))
-		spec_close(&r->old_img);
+	close_old(sv);
 	free(r->steps);
 	r->steps = NULL;
 	r->active = false;
@@ -303,6 +310,8 @@ void reload_begin(struct supervisor *sv, uint32_t request, int *fds, size_t n_fd
 	struct spec_image img;
 	size_t steps;
 
+	if (!r->active)
+		close_old(sv);
 	if (r->active || r->old_img.h || n_fds == 0 || spec_open(&img, fds[0]) < 0) {
 		steer_done(sv, request, 1, "%s",
 		    r->active || r->old_img.h ? "a reload is under way" : "the new configuration could not be read");

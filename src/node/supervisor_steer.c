@@ -79,6 +79,7 @@ static int send_packet(struct supervisor *sv, const struct wire_out *w)
 {
 	if (w->overflow || sv->steer_fd < 0)
 		return 0;
+	sv_events_out(sv);
 	return fds_send(sv->steer_fd, w->buf, w->len, NULL, 0) < 0 && errno == EAGAIN ? -1 : 0;
 }
 

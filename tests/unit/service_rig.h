@@ -23,6 +23,7 @@
 #include "base/clock.h"
 #include "base/fds.h"
 #include "base/text.h"
+#include "node/exec_child.h"
 #include "node/service.h"
 
 #define WORKER_IS_PART
@@ -216,7 +217,7 @@ static void rig_signal(struct loop_source *src, uint32_t events)
 	do { \
 		int64_t rig_end = clock_mono_ms() + RIG_WAIT_MS; \
 		while (!(cond) && clock_mono_ms() < rig_end) \
-			loop_turn(&R.loop, 20); \
+			exec_launch_rest(), loop_turn(&R.loop, 20); \
 		if (!(cond)) \
 			T_FAIL("never came true: %s; log 0: %s", #cond, R.svc[0].log); \
 	} while (0)
@@ -356,6 +357,7 @@ static inline void rig_close(void)
 	close(R.signal_fd);
 	fds_close(&R.keep[0]);
 	fds_close(&R.keep[1]);
+	exec_launch_fini();
 	loop_close(&R.loop);
 	rmdir(R.dir);
 }
