@@ -219,3 +219,40 @@ files_of() {
 	grep -q 'handed on' "$COP_TMP/stdout"
 	refute grep -rq swallowed "$COP_TMP"/stdout "$COP_TMP"/state
 }
+
+# without_descriptors PID: it can open no more than it has.
+without_descriptors() {
+	local n=0
+	while [ -e "/proc/$1/fd/$n" ]; do n=$((n + 1)); done
+	prlimit --pid "$1" --nofile="$n:"
+}
+
+@test "a log pipe that nobody has a descriptor for waits, and nothing is lost" {
+	command -v prlimit >/dev/null || skip "no prlimit"
+	node_conf <<-END
+		supervisor: { children = (
+			{ id = "first"; exec = [ "sh", "-c", "echo up; exec sleep 1000" ]; },
+			{ id = "root"; enabled = false; log = { file = "$LOG/root"; };
+			  exec = [ "/bin/sh", "-c", "seq 1 50000; exec sleep 1000" ]; },
+			{ id = "log"; enabled = false; log = { file = "$LOG/log"; };
+			  exec = [ "/bin/sh", "-c", "seq 1 50000; exec sleep 1000" ]; } ); };
+	END
+	mkdir "$LOG"
+	node_start
+	wait_until 20 log_pid
+	local id pid soft
+	for id in root log; do
+		pid=$NODE_PID
+		[ $id = root ] || pid=$(log_pid)
+		soft=$(prlimit --pid "$pid" --nofile --noheadings --output SOFT | tr -d ' ')
+		without_descriptors "$pid"
+		cop start $id
+		assert_equal "$(child $id state)" running
+		[ ! -e "$LOG/$id/current" ]
+		prlimit --pid "$pid" --nofile="$soft:"
+		wait_until 30 log_has "$LOG/$id" '^50000$'
+		all_of "$LOG/$id" | without_records >"$COP_TMP/text"
+		seq 1 50000 | cmp - "$COP_TMP/text"
+	done
+	node_stop
+}

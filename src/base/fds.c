@@ -177,28 +177,56 @@ static void take_fds(struct cmsghdr *h, int *fds, size_t max, size_t *n)
 	}
 }
 
+static void close_all(int *fds, size_t *n)
+{
+	while (*n > 0)
+		close(fds[--*n]);
+}
+
+/* Looks at the next message; its descriptors are ours then, whether or not it is taken afterwards. */
+static ssize_t peek(int sock, struct msghdr *m, int *fds, size_t max, size_t *n_r)
+{
+	struct cmsghdr *h;
+	ssize_t r;
+
+	*n_r = 0;
+	do {
+		r = recvmsg(sock, m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	} while (r < 0 && errno == EINTR);
+	if (r < 0)
+		return -1;
+	for (h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h))
+		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
+			take_fds(h, fds, max, n_r);
+	return r;
+}
+
+/* Takes the message that was looked at; its descriptors are dropped with it. */
+static void discard(int sock)
+{
+	char byte;
+
+	while (recv(sock, &byte, 1, MSG_DONTWAIT) < 0 && errno == EINTR)
+		;
+}
+
 ssize_t fds_recv(int sock, void *buf, size_t len, int *fds, size_t max, size_t *n_r)
 {
 	union fd_control c;
 	struct iovec iov = { .iov_base = buf, .iov_len = len };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = c.buf, .msg_controllen = sizeof c };
-	struct cmsghdr *h;
-	size_t i;
-	ssize_t r;
+	ssize_t r = peek(sock, &m, fds, max, n_r);
 
-	*n_r = 0;
-	do {
-		r = recvmsg(sock, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	} while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return -1;
-	for (h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h))
-		if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS)
-			take_fds(h, fds, max, n_r);
+	if (m.msg_flags & MSG_CTRUNC) { /* there is no room for them now, but the message can wait */
+		close_all(fds, n_r);
+		errno = EMFILE;
+		return -1;
+	}
+	discard(sock);
 	if (m.msg_flags & MSG_TRUNC) {
-		for (i = 0; i < *n_r; i++)
-			close(fds[i]);
-		*n_r = 0;
+		close_all(fds, n_r);
 		errno = EMSGSIZE;
 		return -1;
 	}

@@ -110,6 +110,25 @@ void loop_timer_cancel(struct loop *l, struct loop_timer *t)
 	t->armed = false;
 }
 
+static void pause_over(struct loop_timer *t)
+{
+	struct loop_pause *p = t->ctx;
+
+	if (p->src->fd >= 0)
+		loop_modify(p->loop, p->src, p->src->events | p->events);
+}
+
+void loop_pause(struct loop *l, struct loop_source *src, struct loop_pause *p, int64_t ms)
+{
+	if (src->events == 0)
+		return;
+	p->loop = l;
+	p->src = src;
+	p->events = src->events;
+	loop_modify(l, src, 0);
+	loop_timer_set(l, &p->timer, clock_mono_ms() + ms, pause_over, p);
+}
+
 /* Milliseconds until the next deadline, rounded so that a wake-up is never too early. */
 static int wait_ms(struct loop *l, int max_ms)
 {

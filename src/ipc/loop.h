@@ -65,6 +65,15 @@ void loop_detach(struct loop *l, struct loop_source *src);
 void loop_timer_set(struct loop *l, struct loop_timer *t, int64_t at_ms, loop_timer_f *expired, void *ctx);
 void loop_timer_cancel(struct loop *l, struct loop_timer *t);
 
+/* For a source that cannot be served now: it is not watched for so long. */
+struct loop_pause {
+	struct loop_timer timer;
+	struct loop *loop;
+	struct loop_source *src;
+	uint32_t events;
+};
+void loop_pause(struct loop *l, struct loop_source *src, struct loop_pause *p, int64_t ms);
+
 /* Waits once (at most max_ms, -1 for ever) and serves what is ready. Returns -1 on error. */
 int loop_turn(struct loop *l, int max_ms);
 /* Turns until stop is set. */

@@ -184,6 +184,7 @@ struct control {
 	struct event_pipe events;      /* control's own: reload, notes */
 	struct loop_source event_src, lines_src, hello_src, root_src, listen_src;
 	struct loop_timer accept_pause, settle;
+	struct loop_pause hello_pause;
 	int64_t started_ms;
 	int listen_fd, spare_fd;
 	bool accepting;

@@ -21,6 +21,7 @@
 #include "base/fds.h"
 
 #define PACKET_BUDGET 64 /* packets of one supervisor in one turn */
+#define HELLO_PAUSE_MS 100 /* without descriptors for the links */
 #define HELLO_BUDGET 64
 
 int super_cmp(struct super *a, struct super *b);
@@ -226,7 +227,9 @@ void super_hello(struct control *c)
 	for (int budget = HELLO_BUDGET; budget > 0; budget--) {
 		ssize_t n = fds_recv(c->n->fd[NODE_FD_HELLO_R], buf, sizeof(buf), &link, 1, &n_fds);
 
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EMFILE)
+			loop_pause(&c->loop, &c->hello_src, &c->hello_pause, HELLO_PAUSE_MS);
+		if (n < 0 && (errno == EAGAIN || errno == EMFILE))
 			break;
 		if (n > 0 && n_fds == 1)
 			add(c, buf, (size_t)n, &link);

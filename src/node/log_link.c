@@ -168,13 +168,14 @@ static void readable(struct loop_source *src, uint32_t events)
 	while (!p->finish && !p->link.has_pending && p->link.kept_next == p->link.n_kept) {
 		fds[0] = fds[1] = -1;
 		n = fds_recv(src->fd, buf, sizeof(buf), fds, 2, &n_fds);
-		if (n > 0)
-			dispatch(p, buf, (size_t)n, fds, n_fds);
-		fds_close(&fds[0]);
-		fds_close(&fds[1]);
 		if (n <= 0)
 			break;
+		dispatch(p, buf, (size_t)n, fds, n_fds);
+		fds_close(&fds[0]);
+		fds_close(&fds[1]);
 	}
+	if (n < 0 && errno == EMFILE)
+		loop_pause(&p->loop, src, &p->link.pause, LOG_RETRY_MS);
 	/* Root is gone: what the children have written is kept, then we leave too. */
 	if (n == 0 || (n < 0 && errno == ECONNRESET) || (events & (EPOLLHUP | EPOLLERR))) {
 		loop_detach(&p->loop, src);

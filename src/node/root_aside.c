@@ -268,6 +268,8 @@ void root_control_ready(struct loop_source *src, uint32_t events)
 		for (i = 0; i < n_fds; i++)
 			fds_close(&fds[i]);
 	}
+	if (n < 0 && errno == EMFILE)
+		loop_pause(&r->loop, src, &r->ctl_pause, ROOT_PAUSE_MS);
 	if (n == 0 || (events & (EPOLLHUP | EPOLLERR)))
 		loop_detach(&r->loop, src);
 }

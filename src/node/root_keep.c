@@ -117,6 +117,8 @@ void root_keep_ready(struct loop_source *src, uint32_t events)
 		for (i = 0; i < n_fds; i++)
 			fds_close(&fds[i]);
 	}
+	if (n < 0 && errno == EMFILE)
+		loop_pause(&r->loop, src, &r->keep_pause, ROOT_PAUSE_MS);
 }
 
 static void drop(struct root *r, uint32_t slot)

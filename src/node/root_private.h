@@ -34,6 +34,8 @@ struct kept {
 
 enum root_state { ROOT_ST_STARTING, ROOT_ST_RUNNING, ROOT_ST_STOPPING, ROOT_ST_FINISHING };
 
+#define ROOT_PAUSE_MS 100
+
 struct root {
 	struct node node;
 	struct run_options opt;
@@ -48,6 +50,7 @@ struct root {
 	struct sub top;
 	struct sup_intensity intensity; /* of the top supervisor's own restarts after a kill */
 	struct loop_source signal_src, keep_src, log_src, ctl_src, event_src;
+	struct loop_pause keep_pause, ctl_pause; /* no descriptors for what was sent */
 	int signal_fd;
 	struct event_pipe events;
 	char socket_path[NODE_PATH_MAX];

@@ -230,12 +230,13 @@ static void timer_expired(struct loop_timer *t)
 		feed(k, SUP_EV_TIMER, SUP_START_OK, NULL);
 }
 
+/* The present time was cut to whole milliseconds: one more, and nothing comes too early. */
 void kid_set_timer(struct kid *k, int64_t at_ms)
 {
 	if (at_ms < 0)
 		loop_timer_cancel(&k->sv->loop, &k->timer);
 	else
-		loop_timer_set(&k->sv->loop, &k->timer, at_ms, timer_expired, k);
+		loop_timer_set(&k->sv->loop, &k->timer, at_ms + 1, timer_expired, k);
 }
 
 bool kid_reaped(struct supervisor *sv, pid_t pid, int wstatus)
