@@ -231,3 +231,39 @@ teardown() {
 in_d_state() {
 	[ "$(cut -d' ' -f3 "/proc/$1/stat")" = D ]
 }
+
+@test "the empty cgroup of a killed node is swept by the next one, and that of a living one is not" {
+	node_conf <<-END
+		supervisor: { children = ( { id = "a"; exec = [ "sleep", "1000" ]; } ); };
+	END
+	node_start
+	local living killed pid
+	living=$(cgroup_of "$(child a pid)")
+	[ -n "$living" ] || { node_stop; skip "no cgroup"; }
+	COPPICE_RUNTIME_DIR=$COP_TMP/other "$COPPICE" run --node other -- sleep 1000 3>&- 4>&- &
+	pid=$!
+	wait_until 10 eval 'killed=$(cgroup_of "$(pgrep -P "$(pgrep -P '$pid' -f supervisor)")")'
+	kill -KILL $pid
+	wait $pid || true
+	wait_until 10 cgroup_is_empty "$killed"
+	COPPICE_RUNTIME_DIR=$COP_TMP/other "$COPPICE" run --node third -- true
+	[ ! -e "$killed" ]
+	[ -e "$living" ]
+	assert_equal "$(child a state)" running
+	node_stop
+}
+
+# The directory of the node's cgroup in which a process is.
+cgroup_of() {
+	local top path
+	[ -n "$1" ] || return 1
+	top=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+	path=$(sed -n 's/^0:://p' "/proc/$1/cgroup")
+	case $path in
+	*/coppice.*) echo "$top${path%%/coppice.*}/coppice.$(echo "${path#*/coppice.}" | cut -d/ -f1)" ;;
+	esac
+}
+
+cgroup_is_empty() {
+	grep -q '^populated 0' "$1/cgroup.events"
+}

@@ -155,6 +155,28 @@ changed sub/y"
 	node_stop
 }
 
+@test "a HUP that comes when the control process dies is not lost" {
+	base
+	node_start
+	local control
+	control=$(pgrep -P "$NODE_PID" -f '^coppice: control')
+	base 2001
+	kill -STOP "$control"
+	node_kill HUP
+	wait_until 10 signal_taken
+	kill -KILL "$control"
+	wait_event reload changed=change >/dev/null
+	wait_child change state running
+	assert_equal "$(tr '\0' ' ' <"/proc/$(child change pid)/cmdline")" "sleep 2001 "
+	assert_equal "$(cop events --json --since 0 | grep -c '"event":"reload"')" 1
+	node_stop
+}
+
+# Root has read the signal.
+signal_taken() {
+	! grep -q '^ShdPnd:.*[13579bdf]$' "/proc/$NODE_PID/status"
+}
+
 @test "after a reload a killed supervisor comes back with the new configuration" {
 	base
 	node_start

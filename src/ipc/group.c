@@ -12,14 +12,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sched.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
+#include <sys/file.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -60,17 +60,61 @@ static void clear(int parent, const char *name)
 	cgroup_remove(parent, name);
 }
 
+/* Tells whether a cgroup is one that a node left empty when it was killed: a living node has locked it. */
+static bool is_left(int parent, const char *name)
+{
+	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), events;
+	bool left;
+
+	if (fd < 0)
+		return false;
+	events = cgroup_open_events(fd);
+	left = flock(fd, LOCK_EX | LOCK_NB) == 0 && events >= 0 && !cgroup_populated(events);
+	fds_close(&events);
+	close(fd);
+	return left;
+}
+
+/* Removes what other nodes left, which are known by what their names begin with, up to the first dot. */
+static void sweep(int parent, const char *like)
+{
+	size_t kind = strcspn(like, ".") + 1;
+	char name[NAME_MAX + 1];
+
+	while (dir_next(parent, name, sizeof name))
+		if (strncmp(name, like, kind) == 0 && is_left(parent, name))
+			cgroup_remove(parent, name);
+}
+
+/* Makes our own and locks it, so that no other node sweeps it away; again, if one did so in between. */
+static int make_base(int parent, const char *name)
+{
+	int fd = -1, tries;
+	bool existed;
+
+	for (tries = 0; tries < 3; tries++) {
+		fd = cgroup_make(parent, name, &existed);
+		if (fd < 0)
+			return -1;
+		(void)flock(fd, LOCK_EX | LOCK_NB);
+		if (faccessat(parent, name, F_OK, 0) == 0)
+			return fd;
+		fds_close(&fd);
+	}
+	return -1;
+}
+
 void group_base_open(struct group_base *base, const char *name)
 {
 	const char *no = getenv("COPPICE_NO_CGROUP");
 	int own = no && strcmp(no, "1") == 0 ? -1 : cgroup_open_own();
-	bool existed;
 
 	base->dirfd = -1;
 	if (own < 0)
 		return;
 	clear(own, name);
-	base->dirfd = cgroup_make(own, name, &existed);
+	sweep(own, name);
+	base->dirfd = make_base(own, name);
 	close(own);
 	if (base->dirfd >= 0)
 		group_try_clone(base->dirfd);

@@ -37,6 +37,7 @@ struct reload {
 	char file[4096];
 	uint32_t generation;
 	bool queued, dry_run, no_wait;
+	bool signalled;               /* a HUP asked for it */
 	bool applying;                /* the image is in force */
 	struct spec_image img;        /* before that */
 	int sockets[NODE_SOCKETS_MAX];
@@ -102,6 +103,8 @@ static void reload_end(struct reload *r, int status, const char *text)
 
 	if (r->request.client == NULL && status != END_OK && text[0] != '\0')
 		say_line(r, text);
+	if (r->signalled)
+		(void)root_send(c, &(uint8_t){ ROOT_RELOADED }, 1, NULL, 0);
 	c->reload = NULL;
 	end_client(r, status, text);
 	reload_free(r);
@@ -445,8 +448,10 @@ void reload_begin_signal(struct control *c)
 		if (r->request.client == NULL)
 			return;
 	r = reload_create(c);
-	if (r == NULL)
+	if (r == NULL) {
 		control_note(c, "reload refused: no memory");
-	else
-		reload_queue(c, r);
+		return;
+	}
+	r->signalled = true;
+	reload_queue(c, r);
 }

@@ -147,6 +147,7 @@ enum proto_root {
 	ROOT_STOPPING,     /* root -> control: str why */
 	ROOT_RUNNING,      /* root -> control: all children are started */
 	ROOT_SHUTDOWN,     /* control -> root: str why */
+	ROOT_RELOADED,     /* control -> root: what came of a HUP is known; it was nothing if no ROOT_IMAGE came */
 	ROOT_IMAGE,        /* control -> root, with memfd and sockets as in STEER_RELOAD */
 };
 

@@ -114,7 +114,7 @@ void root_aside_start(struct root *r, struct aside *a)
 		for (i = 0; i < r->kept_used; i++)
 			r->kept[i].unsent = false; /* forked with them */
 	} else {
-		root_control_tell(r, ROOT_TELL_LISTEN | ROOT_TELL_STATE);
+		root_control_tell(r, ROOT_TELL_LISTEN | ROOT_TELL_STATE | (r->reload_due ? ROOT_TELL_RELOAD : 0));
 	}
 }
 
@@ -259,7 +259,11 @@ void root_control_ready(struct loop_source *src, uint32_t events)
 			if (r->state < ROOT_ST_STOPPING) /* a second request does not mean: kill */
 				root_shutdown(r, wire_done(&w) && why[0] ? why : "asked");
 			break;
+		case ROOT_RELOADED:
+			r->reload_due = false;
+			break;
 		case ROOT_IMAGE:
+			r->reload_due = false; /* whoever comes now goes on with it */
 			take_image(r, fds, n_fds);
 			break;
 		default:
