@@ -252,3 +252,15 @@ const char *text_errno_name(int err)
 
 	return name && err != 0 ? name : "E?";
 }
+
+bool text_refers_back(const char *regex)
+{
+	const char *p;
+
+	for (p = regex; *p != '\0'; p++)
+		if (*p == '\\' && *++p >= '1' && *p <= '9')
+			return true;
+		else if (*p == '\0')
+			return false;
+	return false;
+}

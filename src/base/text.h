@@ -40,4 +40,8 @@ const char *text_signal_name(int sig);
 /* "ENOENT" for 2; "E?" if there is none. Static memory. */
 const char *text_errno_name(int err);
 
+/* Tells whether a POSIX regular expression refers back to what a part of it matched: such a one can take
+ * for ever. */
+bool text_refers_back(const char *regex);
+
 #endif

@@ -87,6 +87,11 @@ static bool regex_ok(struct conf_scope *s, const config_setting_t *at, const cha
 		conf_error(s->c, at, "`ready`: the regular expression is longer than %d bytes", REGEX_MAX - 1);
 		return false;
 	}
+	if (text_refers_back(arg)) {
+		conf_error(s->c, at, "`ready`: the regular expression \"%s\" has a back-reference (a backslash and "
+		    "a digit), for which one line could take hours; write out what may stand there", arg);
+		return false;
+	}
 	r = regcomp(&re, arg, REG_EXTENDED | REG_NOSUB);
 	if (r == 0) {
 		regfree(&re);

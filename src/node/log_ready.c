@@ -18,6 +18,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 #define LINE_MAX_BYTES 8192
 
 struct log_ready {
@@ -26,23 +28,11 @@ struct log_ready {
 	char line[LINE_MAX_BYTES + 1];
 };
 
-static bool has_back_reference(const char *regex)
-{
-	const char *p;
-
-	for (p = regex; *p != '\0'; p++)
-		if (*p == '\\' && *++p >= '1' && *p <= '9')
-			return true;
-		else if (*p == '\0')
-			return false;
-	return false;
-}
-
 static int compile(struct log_ready *r, const char *regex, char *why_r, size_t size)
 {
 	int err;
 
-	if (has_back_reference(regex)) {
+	if (text_refers_back(regex)) {
 		snprintf(why_r, size, "back-references are not supported");
 		errno = EINVAL;
 		return -1;
