@@ -205,8 +205,9 @@ static ssize_t peek(int sock, struct msghdr *m, int *fds, size_t max, size_t *n_
 static void discard(int sock)
 {
 	char byte;
+	int tries = 3; /* an error of the connection may be told first */
 
-	while (recv(sock, &byte, 1, MSG_DONTWAIT) < 0 && errno == EINTR)
+	while (tries-- > 0 && recv(sock, &byte, 1, MSG_DONTWAIT) < 0 && errno != EAGAIN)
 		;
 }
 

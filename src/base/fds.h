@@ -34,10 +34,10 @@ unsigned long fds_original_soft_limit(void);
 
 /* Sends one message with n descriptors. As sendmsg(2) with MSG_NOSIGNAL | MSG_DONTWAIT. */
 ssize_t fds_send(int sock, const void *buf, size_t len, const int *fds, size_t n);
-/* Receives one message with at most max descriptors (close-on-exec; surplus ones are closed).
- * Non-blocking. Returns the length, 0 at end (or for an empty message), -1 with errno; EMSGSIZE
- * if the message was longer than the buffer; EMFILE if there is no room for its descriptors: then it
- * stays where it is. *n_r tells how many descriptors are in fds. */
+/* Receives one message, from a socket that keeps messages apart, with at most max descriptors
+ * (close-on-exec; surplus ones are closed). Non-blocking. Returns the length, 0 at end (or for an empty
+ * message), -1 with errno; EMSGSIZE if the message was longer than the buffer; EMFILE if there is no room
+ * for its descriptors: then it stays where it is. *n_r tells how many descriptors are in fds. */
 ssize_t fds_recv(int sock, void *buf, size_t len, int *fds, size_t max, size_t *n_r);
 
 /* Writes all of it to a blocking or non-blocking descriptor; 0, or -1. Waits; never for

@@ -30,6 +30,7 @@
 #include "ipc/group_private.h"
 
 #define HIDING_MS 200     /* longer than any execve takes to show its arguments */
+#define MAKE_TRIES 20     /* of a cgroup that another node is sweeping away */
 #define BASE_WAIT_MS 2000 /* for what a former node left, and at the node's end */
 
 /* --- bases --- */
@@ -60,19 +61,18 @@ static void clear(int parent, const char *name)
 	cgroup_remove(parent, name);
 }
 
-/* Tells whether a cgroup is one that a node left empty when it was killed: a living node has locked it. */
-static bool is_left(int parent, const char *name)
+/* Removes a cgroup if it is one that a node left empty when it was killed: a living node has locked it. */
+static void sweep_one(int parent, const char *name)
 {
 	int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), events;
-	bool left;
 
 	if (fd < 0)
-		return false;
+		return;
 	events = cgroup_open_events(fd);
-	left = flock(fd, LOCK_EX | LOCK_NB) == 0 && events >= 0 && !cgroup_populated(events);
+	if (flock(fd, LOCK_EX | LOCK_NB) == 0 && events >= 0 && !cgroup_populated(events))
+		cgroup_remove(parent, name); /* with the lock held: see make_base() */
 	fds_close(&events);
 	close(fd);
-	return left;
 }
 
 /* Removes what other nodes left, which are known by what their names begin with, up to the first dot. */
@@ -82,22 +82,24 @@ static void sweep(int parent, const char *like)
 	char name[NAME_MAX + 1];
 
 	while (dir_next(parent, name, sizeof name))
-		if (strncmp(name, like, kind) == 0 && is_left(parent, name))
-			cgroup_remove(parent, name);
+		if (strncmp(name, like, kind) == 0)
+			sweep_one(parent, name);
 }
 
-/* Makes our own and locks it, so that no other node sweeps it away; again, if one did so in between. */
+/* Makes our own and locks it, so that no other node sweeps it away; again, if one did so in between. Whoever
+ * has the lock now is about to. */
 static int make_base(int parent, const char *name)
 {
 	int fd = -1, tries;
 	bool existed;
 
-	for (tries = 0; tries < 3; tries++) {
+	for (tries = 0; tries < MAKE_TRIES; tries++) {
 		fd = cgroup_make(parent, name, &existed);
 		if (fd < 0)
 			return -1;
-		(void)flock(fd, LOCK_EX | LOCK_NB);
-		if (faccessat(parent, name, F_OK, 0) == 0)
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0 && errno == EWOULDBLOCK)
+			poll(NULL, 0, 10);
+		else if (faccessat(parent, name, F_OK, 0) == 0)
 			return fd;
 		fds_close(&fd);
 	}

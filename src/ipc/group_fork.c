@@ -14,8 +14,10 @@
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -109,8 +111,12 @@ static bool renew_killed(struct group *g)
 	fds_close(&g->events_fd);
 	g->events_fd = events;
 	g->killed = false;
-	if (events < 0)
+	if (events < 0) {
 		group_forget_cgroup(g);
+		return true;
+	}
+	fds_lift(&g->dirfd);
+	fds_lift(&g->events_fd);
 	return true;
 }
 
@@ -179,9 +185,10 @@ static long clone_on_stack(struct clone_args *args, void (*run)(void *arg), void
 	__asm__ volatile("syscall\n\t"
 			 "testq %%rax, %%rax\n\t"
 			 "jnz 1f\n\t"
-			 "xorl %%ebp, %%ebp\n\t"
 			 "movq %[arg], %%rdi\n\t"
-			 "callq *%[run]\n\t"
+			 "movq %[run], %%rax\n\t"
+			 "xorl %%ebp, %%ebp\n\t"
+			 "callq *%%rax\n\t"
 			 "hlt\n"
 			 "1:"
 	    : "=a"(r)
@@ -190,9 +197,23 @@ static long clone_on_stack(struct clone_args *args, void (*run)(void *arg), void
 	return r;
 }
 
+/* Before Linux 5.16 a signal that dumps core kills all who share memory. */
+static bool core_dump_spares_others(void)
+{
+	struct utsname u;
+	unsigned major = 0, minor = 0;
+
+	return uname(&u) == 0 && sscanf(u.release, "%u.%u", &major, &minor) == 2 &&
+	    (major > 5 || (major == 5 && minor >= 16));
+}
+
 bool group_can_spawn(void)
 {
-	return true;
+	static int can = -1;
+
+	if (can < 0)
+		can = core_dump_spares_others();
+	return can;
 }
 
 pid_t group_spawn(struct group *g, const struct group_start *start)

@@ -114,8 +114,8 @@ static void pause_over(struct loop_timer *t)
 {
 	struct loop_pause *p = t->ctx;
 
-	if (p->src->fd >= 0)
-		loop_modify(p->loop, p->src, p->src->events | p->events);
+	if (p->src->fd >= 0 && p->src->events == 0)
+		loop_modify(p->loop, p->src, p->events);
 }
 
 void loop_pause(struct loop *l, struct loop_source *src, struct loop_pause *p, int64_t ms)

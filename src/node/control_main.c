@@ -29,6 +29,7 @@
 #define EVENT_QUEUE (128 * 1024) /* of our own events: at least one with its lists */
 #define TAKE_BUDGET 8            /* reads of the event pipe in one turn */
 #define LINES_BUDGET 64
+#define PAUSE_MS 100             /* without descriptors for what root sends */
 #define SETTLE_MS 300            /* for supervisors to find a new control process */
 
 /* --- events --- */
@@ -143,16 +144,16 @@ static _Noreturn void leave(struct control *c)
 	_exit(0);
 }
 
-static void root_message(struct control *c, uint8_t kind, int *fd)
+static void root_message(struct control *c, struct wire_in *w, int *fd)
 {
-	switch (kind) {
+	switch (wire_get_u8(w)) {
 	case ROOT_LISTEN:
 		if (*fd >= 0)
 			clients_listen(c, *fd);
 		*fd = -1;
 		break;
 	case ROOT_RELOAD:
-		reload_begin_signal(c);
+		reload_begin_signal(c, wire_get_u32(w));
 		break;
 	case ROOT_STOPPING:
 		c->state = PROTO_NODE_STOPPING;
@@ -170,6 +171,7 @@ static void root_ready(struct loop_source *src, uint32_t events)
 {
 	struct control *c = src->ctx;
 	uint8_t buf[4096];
+	struct wire_in w;
 	size_t n_fds;
 	ssize_t n;
 	int fd;
@@ -177,13 +179,16 @@ static void root_ready(struct loop_source *src, uint32_t events)
 	(void)events;
 	for (;;) {
 		n = fds_recv(src->fd, buf, sizeof(buf), &fd, 1, &n_fds);
-		if (n < 0 && errno == EAGAIN)
+		if (n < 0 && errno == EMFILE)
+			loop_pause(&c->loop, src, &c->root_pause, PAUSE_MS);
+		if (n < 0 && (errno == EAGAIN || errno == EMFILE))
 			return;
 		if (n <= 0)
 			leave(c);
 		if (n_fds == 0)
 			fd = -1;
-		root_message(c, buf[0], &fd);
+		wire_in_init(&w, buf, (size_t)n);
+		root_message(c, &w, &fd);
 		fds_close(&fd);
 	}
 }

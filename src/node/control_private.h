@@ -134,7 +134,7 @@ void events_begin(struct control *c, struct client *cl, uint64_t since, bool fol
 /* New events are in the history. */
 void events_wake(struct control *c);
 void reload_begin_client(struct control *c, struct client *cl, bool dry_run, bool no_wait);
-void reload_begin_signal(struct control *c);
+void reload_begin_signal(struct control *c, uint32_t hups);
 
 /* --- reload: supervisors with an older image --- */
 
@@ -184,7 +184,7 @@ struct control {
 	struct event_pipe events;      /* control's own: reload, notes */
 	struct loop_source event_src, lines_src, hello_src, root_src, listen_src;
 	struct loop_timer accept_pause, settle;
-	struct loop_pause hello_pause;
+	struct loop_pause hello_pause, root_pause; /* no descriptors for what was sent */
 	int64_t started_ms;
 	int listen_fd, spare_fd;
 	bool accepting;

@@ -37,7 +37,7 @@ struct reload {
 	char file[4096];
 	uint32_t generation;
 	bool queued, dry_run, no_wait;
-	bool signalled;               /* a HUP asked for it */
+	uint32_t hups;                /* so many HUPs are dealt with by it; 0: it is a client's */
 	bool applying;                /* the image is in force */
 	struct spec_image img;        /* before that */
 	int sockets[NODE_SOCKETS_MAX];
@@ -96,6 +96,20 @@ static void end_client(struct reload *r, int status, const char *text)
 		client_end(cl, status, "%s", text);
 }
 
+/* From now on root does not ask the next control process for it. */
+static void tell_reloaded(struct control *c, uint32_t hups)
+{
+	uint8_t buf[8];
+	struct wire_out w;
+
+	if (hups == 0)
+		return;
+	wire_out_init(&w, buf, sizeof(buf));
+	wire_put_u8(&w, ROOT_RELOADED);
+	wire_put_u32(&w, hups);
+	(void)root_send(c, buf, w.len, NULL, 0);
+}
+
 /* Ends the reload. */
 static void reload_end(struct reload *r, int status, const char *text)
 {
@@ -103,8 +117,7 @@ static void reload_end(struct reload *r, int status, const char *text)
 
 	if (r->request.client == NULL && status != END_OK && text[0] != '\0')
 		say_line(r, text);
-	if (r->signalled)
-		(void)root_send(c, &(uint8_t){ ROOT_RELOADED }, 1, NULL, 0);
+	tell_reloaded(c, r->hups);
 	c->reload = NULL;
 	end_client(r, status, text);
 	reload_free(r);
@@ -271,6 +284,7 @@ static void apply(struct reload *r)
 		reload_end(r, END_FAILED, "the root process of the node does not answer");
 		return;
 	}
+	tell_reloaded(c, r->hups); /* whoever comes now goes on with the image */
 	adopt(r);
 	if (r->no_wait)
 		end_client(r, END_OK, "");
@@ -440,18 +454,21 @@ void reload_begin_client(struct control *c, struct client *cl, bool dry_run, boo
 }
 
 /* Any number of HUPs that come during a reload are one more. */
-void reload_begin_signal(struct control *c)
+void reload_begin_signal(struct control *c, uint32_t hups)
 {
 	struct reload *r;
 
 	TAILQ_FOREACH(r, &c->reloads, entry)
-		if (r->request.client == NULL)
+		if (r->hups != 0) {
+			r->hups = hups;
 			return;
+		}
 	r = reload_create(c);
 	if (r == NULL) {
 		control_note(c, "reload refused: no memory");
+		tell_reloaded(c, hups);
 		return;
 	}
-	r->signalled = true;
+	r->hups = hups;
 	reload_queue(c, r);
 }

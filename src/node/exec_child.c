@@ -50,9 +50,10 @@ static void write_report(const struct exec_plan *p, const struct exec_report *r)
 
 static void report(struct exec_plan *p, enum exec_says says, enum exec_step step, int err)
 {
-	p->report.says = (uint8_t)says;
 	p->report.step = (uint8_t)step;
 	p->report.err = err;
+	atomic_thread_fence(memory_order_release); /* it may be killed in between */
+	p->report.says = (uint8_t)says;
 	if (!p->shares_memory)
 		write_report(p, &p->report);
 }

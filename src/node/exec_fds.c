@@ -168,6 +168,8 @@ bool exec_fds_share(struct exec_plan *p)
 
 	if (f.err != 0 || table_is_small() || !can_leave()) /* an error: the child only reports */
 		return false;
+	if (f.after_sockets > FIRST_SOCKET) /* a reload may close them any time */
+		return false;
 	if (log >= 0)
 		log = low_copy(&f, log);
 	top = higher(higher(p->status, log), higher(p->mark_pipe[0], p->mark_pipe[1]));
@@ -265,7 +267,7 @@ static int carry_out(const struct exec_fds *mv)
 static void close_between(unsigned first, unsigned last)
 {
 	unsigned fd, max = FD_NUMBER_MAX;
-	struct rlimit rl;
+	struct rlimit64 rl;
 
 	if (first > last || raw3(SYS_close_range, first, last, 0) == 0)
 		return;

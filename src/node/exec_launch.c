@@ -6,7 +6,8 @@
  * descriptors until it executes its program (doc/design/0009), so that a start costs the same
  * whatever the size of the supervisor. It never waits for the new process: a directory that hangs
  * holds up one child and nobody else. What the new process uses lives here and is used by one at
- * a time; while one is on its way, others are forked in the ordinary way.
+ * a time: the core of a supervisor starts one child at a time, and if there were another on its way,
+ * it would be forked in the ordinary way.
  *
  * Runs in supervisor processes. Allocates its stack at the first launch.
  */
@@ -35,7 +36,7 @@ static struct {
 	int mark_pipe[2];  /* empty between launches */
 	int oom_fd;        /* our own oom_score_adj */
 	int dumpable;
-} launch = { .oom_fd = -1, .mark_pipe = { -1, -1 } };
+} launch = { .status = -1, .ready = -1, .oom_fd = -1, .mark_pipe = { -1, -1 } };
 
 bool exec_launch_busy(void)
 {
@@ -46,6 +47,7 @@ void exec_launch_forked(void)
 {
 	launch.pid = 0;
 	launch.files_shared = false;
+	launch.status = launch.ready = -1;
 	launch.oom_fd = launch.mark_pipe[0] = launch.mark_pipe[1] = -1; /* our parent's, closed with all others */
 	exec_fds_forked();
 }
@@ -128,6 +130,23 @@ static bool changes_user(const struct spec_worker *w)
 	return w->uid != SPEC_UNSET_ID || w->gid != SPEC_UNSET_ID;
 }
 
+/* With fs.suid_dumpable = 1 whoever has changed its user can be traced by that user, and so can its memory. */
+static bool memory_is_open(const struct spec_worker *w)
+{
+	static int open_to_all = -1;
+	char c = '0';
+	int fd;
+
+	if (!changes_user(w))
+		return false;
+	if (open_to_all < 0) {
+		fd = open("/proc/sys/fs/suid_dumpable", O_RDONLY | O_CLOEXEC);
+		open_to_all = fd >= 0 && read(fd, &c, 1) == 1 && c == '1';
+		fds_close(&fd);
+	}
+	return open_to_all;
+}
+
 static void open_mark_pipe(void)
 {
 	if (launch.mark_pipe[0] < 0 && pipe2(launch.mark_pipe, O_CLOEXEC) < 0)
@@ -155,6 +174,7 @@ static pid_t spawn(struct group *g, const struct exec_plan *plan)
 	launch.pid = group_spawn(g, &start);
 	if (launch.pid < 0) {
 		launch.pid = 0;
+		launch.status = launch.ready = -1; /* the fork has the same */
 		exec_fds_unshare(p);
 		return -1;
 	}
@@ -195,7 +215,7 @@ pid_t exec_launch(struct group *g, const struct exec_plan *p, enum exec_marks *m
 	pid_t pid = -1;
 
 	*marks_r = EXEC_MARKS_NONE;
-	if (!group_can_spawn() || exec_launch_busy() || make_stack() < 0)
+	if (!group_can_spawn() || exec_launch_busy() || memory_is_open(&p->child->worker) || make_stack() < 0)
 		return fork_plan(g, p, marks_r);
 	if (set_oom(p->node, p->node->oom_inherited) == 0)
 		pid = spawn(g, p);

@@ -102,7 +102,7 @@ static bool adopt_all(struct log_proc *p)
 static void set_events(struct log_proc *p)
 {
 	struct log_link *l = &p->link;
-	uint32_t in = l->has_pending || l->kept_next < l->n_kept ? 0 : EPOLLIN;
+	uint32_t in = l->has_pending || l->paused || l->kept_next < l->n_kept ? 0 : EPOLLIN;
 
 	if (l->src.fd >= 0)
 		loop_modify(&p->loop, &l->src, in | (TAILQ_EMPTY(&l->going) ? 0 : EPOLLOUT));
@@ -155,6 +155,11 @@ static void dispatch(struct log_proc *p, const uint8_t *buf, size_t len, int *fd
 		finish(p);
 }
 
+static void retry(struct loop_timer *t)
+{
+	log_link_adopt(t->ctx);
+}
+
 static void readable(struct loop_source *src, uint32_t events)
 {
 	struct log_proc *p = src->ctx;
@@ -174,8 +179,11 @@ static void readable(struct loop_source *src, uint32_t events)
 		fds_close(&fds[0]);
 		fds_close(&fds[1]);
 	}
-	if (n < 0 && errno == EMFILE)
-		loop_pause(&p->loop, src, &p->link.pause, LOG_RETRY_MS);
+	if (n < 0 && errno == EMFILE) {
+		p->link.paused = true;
+		loop_timer_set(&p->loop, &p->link.retry, clock_mono_ms() + LOG_RETRY_MS, retry, p);
+		set_events(p);
+	}
 	/* Root is gone: what the children have written is kept, then we leave too. */
 	if (n == 0 || (n < 0 && errno == ECONNRESET) || (events & (EPOLLHUP | EPOLLERR))) {
 		loop_detach(&p->loop, src);
@@ -183,13 +191,9 @@ static void readable(struct loop_source *src, uint32_t events)
 	}
 }
 
-static void retry(struct loop_timer *t)
-{
-	log_link_adopt(t->ctx);
-}
-
 void log_link_adopt(struct log_proc *p)
 {
+	p->link.paused = false;
 	if (!adopt_all(p))
 		loop_timer_set(&p->loop, &p->link.retry, clock_mono_ms() + LOG_RETRY_MS, retry, p);
 	set_events(p);

@@ -133,7 +133,7 @@ bool log_batch_waits(const struct log_stream *s);
 struct log_link {
 	struct loop_source src;
 	struct loop_timer retry;
-	struct loop_pause pause;   /* no descriptors for what was sent */
+	bool paused;               /* there were no descriptors for what was sent */
 	const struct proto_keep_log *kept;
 	const int *kept_fds, *kept_ready_fds;
 	const uint32_t *kept_slots;

@@ -8,7 +8,6 @@
  * must be of the child's group, or, if it is gone already, of the child's user. Datagrams are
  * hostile input. Runs in supervisor processes; allocates nothing.
  */
-#include "base/fds.h"
 #include "node/service.h"
 
 #include <errno.h>
@@ -22,6 +21,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/fds.h"
 #include "node/service_private.h"
 
 #define DATAGRAM_MAX 4096   /* longer ones are ignored, as elsewhere */

@@ -143,11 +143,11 @@ enum proto_steer {
 /* --- control link: root <-> control. SEQPACKET. Body: u8 kind, then: --- */
 enum proto_root {
 	ROOT_LISTEN = 96,  /* root -> control, with the listening control socket (at start and after USR1) */
-	ROOT_RELOAD,       /* root -> control: HUP came */
+	ROOT_RELOAD,       /* root -> control: HUP came: u32 how many came so far */
 	ROOT_STOPPING,     /* root -> control: str why */
 	ROOT_RUNNING,      /* root -> control: all children are started */
 	ROOT_SHUTDOWN,     /* control -> root: str why */
-	ROOT_RELOADED,     /* control -> root: what came of a HUP is known; it was nothing if no ROOT_IMAGE came */
+	ROOT_RELOADED,     /* control -> root: u32 number: this HUP and all before it are dealt with */
 	ROOT_IMAGE,        /* control -> root, with memfd and sockets as in STEER_RELOAD */
 };
 

@@ -460,7 +460,6 @@ static void clean_process(void)
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 }
 
-
 static void lower_oom(struct node *n)
 {
 	char text[16];

@@ -114,7 +114,7 @@ void root_aside_start(struct root *r, struct aside *a)
 		for (i = 0; i < r->kept_used; i++)
 			r->kept[i].unsent = false; /* forked with them */
 	} else {
-		root_control_tell(r, ROOT_TELL_LISTEN | ROOT_TELL_STATE | (r->reload_due ? ROOT_TELL_RELOAD : 0));
+		root_control_tell(r, ROOT_TELL_LISTEN | ROOT_TELL_STATE | (r->hups != r->hups_done ? ROOT_TELL_RELOAD : 0));
 	}
 }
 
@@ -173,7 +173,18 @@ void root_aside_end(struct root *r, struct aside *a, int sig)
 
 /* --- control --- */
 
-/* 0, or -1: it has to be said again. */
+/* All return 0, or -1: it has to be said again. */
+static int tell_reload(struct root *r)
+{
+	uint8_t buf[8];
+	struct wire_out w;
+
+	wire_out_init(&w, buf, sizeof buf);
+	wire_put_u8(&w, ROOT_RELOAD);
+	wire_put_u32(&w, r->hups);
+	return fds_send(r->node.fd[NODE_FD_CTL_ROOT], buf, w.len, NULL, 0) < 0 ? -1 : 0;
+}
+
 static int tell(struct root *r, uint8_t kind, const char *text, int fd)
 {
 	uint8_t buf[256];
@@ -210,7 +221,7 @@ void root_control_tell(struct root *r, unsigned what)
 		r->to_tell &= ~ROOT_TELL_LISTEN;
 	if ((r->to_tell & ROOT_TELL_STATE) && tell_state(r) == 0)
 		r->to_tell &= ~ROOT_TELL_STATE;
-	if ((r->to_tell & ROOT_TELL_RELOAD) && tell(r, ROOT_RELOAD, NULL, -1) == 0)
+	if ((r->to_tell & ROOT_TELL_RELOAD) && tell_reload(r) == 0)
 		r->to_tell &= ~ROOT_TELL_RELOAD;
 	if (r->to_tell != 0)
 		loop_timer_set(&r->loop, &r->tell_timer, clock_mono_ms() + TELL_AGAIN_MS, tell_again, r);
@@ -260,10 +271,9 @@ void root_control_ready(struct loop_source *src, uint32_t events)
 				root_shutdown(r, wire_done(&w) && why[0] ? why : "asked");
 			break;
 		case ROOT_RELOADED:
-			r->reload_due = false;
+			r->hups_done = wire_get_u32(&w);
 			break;
 		case ROOT_IMAGE:
-			r->reload_due = false; /* whoever comes now goes on with it */
 			take_image(r, fds, n_fds);
 			break;
 		default:

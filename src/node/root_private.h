@@ -43,7 +43,7 @@ struct root {
 	uint8_t state;            /* enum root_state */
 	char why[64];             /* of the shutdown */
 	bool kill_now;
-	bool reload_due;          /* a HUP came, and control has not said what became of it */
+	uint32_t hups, hups_done; /* so many came, and so many control has dealt with */
 	unsigned to_tell;         /* ROOT_TELL_*: what control has not heard yet */
 	struct loop_timer tell_timer;
 	int status;               /* of `coppice run` */

@@ -90,7 +90,7 @@ static void order(struct root *r, int sig)
 		root_shutdown(r, sig == SIGTERM ? "SIGTERM" : sig == SIGINT ? "SIGINT" : "SIGQUIT");
 		break;
 	case SIGHUP:
-		r->reload_due = true;
+		r->hups++;
 		root_control_tell(r, ROOT_TELL_RELOAD);
 		break;
 	case SIGUSR1:

@@ -139,7 +139,14 @@ static void note_lost(struct service *s)
 	if (s->marks_lost == 0)
 		return;
 	s->marks_lost = 0;
-	s->ops->note(s->ctx, "its log is full: a start or exit record was left out");
+	s->ops->note(s->ctx, "its log takes no more: a start or exit record was left out");
+}
+
+static void give_up(struct service *s)
+{
+	s->marks_lost += s->exit_mark.len > 0;
+	s->exit_mark.len = 0;
+	note_lost(s);
 }
 
 void service_log_exit(struct service *s)
@@ -160,42 +167,48 @@ static void flush_again(struct loop_timer *t)
 void service_log_flush(struct service *s)
 {
 	loop_timer_cancel(s->loop, &s->mark_timer);
-	if (s->exit_mark_taken)
-		return;
-	if (s->exit_mark.len > 0 && !service_marks_send_once(&s->exit_mark, s->log_w)) {
-		if (s->pid == 0) {
-			loop_timer_set(s->loop, &s->mark_timer, clock_mono_ms() + s->mark_ms, flush_again, s);
-			s->mark_ms = s->mark_ms * 2 > KEEP_MAX_MS ? KEEP_MAX_MS : s->mark_ms * 2;
-			return;
-		}
-		s->marks_lost++;
-	}
-	s->exit_mark.len = 0;
-	note_lost(s);
-}
-
-void service_log_launched(struct service *s, bool written, bool taken)
-{
-	loop_timer_cancel(s->loop, &s->mark_timer);
-	s->exit_mark_taken = taken && s->exit_mark.len > 0;
 	if (s->exit_mark_taken || s->exit_mark.len == 0)
 		return;
-	s->marks_lost += !written;
-	s->exit_mark.len = 0;
-	note_lost(s);
+	if (service_marks_send_once(&s->exit_mark, s->log_w)) {
+		s->exit_mark.len = 0;
+	} else if (s->pid == 0 || s->reaped) {
+		loop_timer_set(s->loop, &s->mark_timer, clock_mono_ms() + s->mark_ms, flush_again, s);
+		s->mark_ms = s->mark_ms * 2 > KEEP_MAX_MS ? KEEP_MAX_MS : s->mark_ms * 2;
+	} else {
+		give_up(s);
+	}
 }
 
-void service_log_marked(struct service *s, bool marked, bool no_room)
+void service_log_launched(struct service *s, bool started, enum exec_marks marks)
 {
-	if (no_room)
-		s->marks_lost++; /* the start record */
-	if (!s->exit_mark_taken)
+	s->exit_mark_taken = marks == EXEC_MARKS_TAKEN && s->exit_mark.len > 0;
+	if (marks == EXEC_MARKS_WRITTEN)
+		s->exit_mark.len = 0;
+	if (!started) {
+		service_log_flush(s);
 		return;
+	}
+	loop_timer_cancel(s->loop, &s->mark_timer);
+	if (!s->exit_mark_taken)
+		give_up(s); /* its time is over: from now on another process writes */
+}
+
+void service_log_marked(struct service *s, enum exec_marked marked)
+{
+	bool taken = s->exit_mark_taken;
+
 	s->exit_mark_taken = false;
-	if (marked)
+	if (marked == EXEC_MARKED_NOT) {
+		if (taken)
+			service_log_flush(s);
+		return;
+	}
+	if (marked == EXEC_MARKED)
 		s->exit_mark.len = 0;
 	else
-		service_log_flush(s);
+		s->marks_lost++; /* the start record */
+	if (taken || marked == EXEC_MARKED_NO_ROOM)
+		give_up(s);
 }
 
 /* --- the pipe --- */
@@ -205,7 +218,7 @@ void service_log_close(struct service *s)
 	loop_timer_cancel(s->loop, &s->keep);
 	service_log_flush(s);
 	loop_timer_cancel(s->loop, &s->mark_timer);
-	s->exit_mark.len = 0;
+	give_up(s);
 	service_close_source(s, &s->log_ready);
 	fds_close(&s->log_w);
 	fds_close(&s->log_r);

@@ -14,8 +14,8 @@
 #ifndef NODE_SERVICE_PRIVATE_H
 #define NODE_SERVICE_PRIVATE_H
 
+#include "node/exec_child.h"
 #include "node/service.h"
-#include "node/service_mark.h"
 
 #define SERVICE_PROBES 2          /* connections tried at a time */
 #define SERVICE_STATUS_MAX 256    /* of the status text, with NUL */
@@ -139,10 +139,10 @@ void service_log_close(struct service *s);
 /* The process is gone: its record goes out with service_log_flush(), or with the next process's. */
 void service_log_exit(struct service *s);
 void service_log_flush(struct service *s);
-/* A launch has written the exit record, or its process has taken it along; if neither, it is lost. */
-void service_log_launched(struct service *s, bool written, bool taken);
-/* What the launched process had to write is in the log, or not; for want of room, perhaps. */
-void service_log_marked(struct service *s, bool marked, bool no_room);
+/* There is a new process, or not, and this became of the exit record. */
+void service_log_launched(struct service *s, bool started, enum exec_marks marks);
+/* What the launched process says that became of its records, and of the exit record if it took it. */
+void service_log_marked(struct service *s, enum exec_marked marked);
 
 /* --- service_watch.c --- */
 void service_watch_start(struct service *s);

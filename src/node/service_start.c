@@ -16,7 +16,6 @@
 
 #include "base/clock.h"
 #include "base/fds.h"
-#include "node/exec_child.h"
 #include "node/service_private.h"
 
 /* --- the status pipe --- */
@@ -31,7 +30,7 @@ static void take_report(struct service *s, const struct exec_report *r)
 		if (s->state == SERVICE_STARTING)
 			s->state = SERVICE_FAILING; /* it is ending by itself */
 	}
-	service_log_marked(s, r->marked == EXEC_MARKED, r->marked == EXEC_MARKED_NO_ROOM);
+	service_log_marked(s, r->marked);
 }
 
 /* It shares nothing with us any more. */
@@ -182,7 +181,7 @@ static pid_t launch(struct service *s, const struct exec_plan *p)
 	pid = exec_launch(&s->group, p, &marks);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
-	service_log_launched(s, marks == EXEC_MARKS_WRITTEN, marks == EXEC_MARKS_TAKEN);
+	service_log_launched(s, pid > 0, marks);
 	errno = err;
 	return pid;
 }

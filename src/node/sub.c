@@ -123,6 +123,7 @@ void sub_start(struct sub *s)
 		fork_failed(s, errno);
 		return;
 	}
+	fds_lift(&fd[0]);
 	s->link = fd[0];
 	group_renew(&s->group);
 	pid = group_fork(&s->group, &pidfd);
@@ -138,6 +139,7 @@ void sub_start(struct sub *s)
 			s->pid = pid; /* its death is reported like any other */
 			s->alive = true;
 			fds_close(&s->link);
+			s->ops->created(s->ctx, pid);
 			return;
 		}
 		fork_failed(s, err);

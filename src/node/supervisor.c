@@ -321,7 +321,8 @@ static void signal_ready(struct loop_source *src, uint32_t events)
 	bool orphans = false;
 
 	(void)events;
-	event_pipe_hold(&sv->events);
+	if (sv->events.fd >= 0)
+		event_pipe_hold(&sv->events);
 	while (read(src->fd, &si, sizeof si) == (ssize_t)sizeof si)
 		if (si.ssi_signo == SIGTERM && getppid() != sv->parent)
 			last_will(sv);

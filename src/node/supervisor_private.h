@@ -112,6 +112,7 @@ struct supervisor {
 	uint32_t steer_serial;
 	int64_t steer_since_ms;
 	struct loop_source steer_src;
+	struct loop_pause steer_pause; /* no descriptors for what was sent */
 	struct loop_timer hello_timer;
 	struct wanted wanted[SUP_CALLS_MAX];
 	uint64_t calls;            /* for call names */

@@ -17,6 +17,7 @@
 #include "base/fds.h"
 #include "node/supervisor_private.h"
 
+#define STEER_PAUSE_MS 100 /* without descriptors for what control sends */
 #define HELLO_AGAIN_MS 200
 #define CHILD_ROOM 1600 /* bytes that one proto_child may need in a packet */
 
@@ -461,6 +462,7 @@ static void on_add(struct supervisor *sv, uint32_t request, int *fd)
 		steer_done(sv, request, 1, "too many requests are waiting");
 		return;
 	}
+	fds_lift(fd);
 	if (*fd < 0 || spec_open(&img, *fd) < 0) {
 		steer_done(sv, request, 1, "the new child could not be read");
 		return;
@@ -547,7 +549,9 @@ static bool receive(struct supervisor *sv)
 	size_t n_fds, i;
 	ssize_t n = fds_recv(sv->steer_fd, buf, sizeof buf, fds, sizeof fds / sizeof fds[0], &n_fds);
 
-	if (n < 0 && errno == EAGAIN)
+	if (n < 0 && errno == EMFILE)
+		loop_pause(&sv->loop, &sv->steer_src, &sv->steer_pause, STEER_PAUSE_MS);
+	if (n < 0 && (errno == EAGAIN || errno == EMFILE))
 		return false;
 	if (n <= 0) {
 		link_lost(sv);
@@ -581,6 +585,6 @@ static void steer_ready(struct loop_source *src, uint32_t events)
 		send_waiting(sv);
 	while (budget-- > 0 && sv->steer_fd >= 0 && receive(sv))
 		;
-	if (sv->steer_fd >= 0)
+	if (sv->steer_fd >= 0 && src->events != 0)
 		loop_modify(&sv->loop, src, EPOLLIN | (sv->done_n > 0 || sv->dump.active ? (uint32_t)EPOLLOUT : 0));
 }
