@@ -163,3 +163,15 @@ node_switches() {
 @test "random SIGKILLs over the whole tree, without cgroups" {
 	COPPICE_NO_CGROUP=1 "$COP_PYTHON" "$COP_SRCDIR/tests/chaos.py" --kills "${COP_CHAOS_KILLS:-60}"
 }
+
+@test "with little address space there is a smaller table of logs, and everything works" {
+	[ -z "${COP_SANITIZERS:-}" ] || skip "a sanitizer needs terabytes"
+	node_conf <<-END
+		supervisor: { children = ( { id = "a"; exec = [ "sh", "-c", "echo hello; exec sleep 1000" ]; } ); };
+	END
+	printf '#!/bin/sh\nulimit -v 98304\nexec "%s" "$@"\n' "$COPPICE" >"$COP_TMP/little"
+	chmod +x "$COP_TMP/little"
+	COPPICE=$COP_TMP/little node_start
+	wait_until 10 eval 'cop log a | grep -q hello'
+	node_stop
+}

@@ -21,22 +21,38 @@
 #include "node/root_private.h"
 
 #define KEPT_MAX 65536
+#define KEPT_MIN 256
 
+static uint8_t *map(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+/* Tells whether there is room for so many twice over: others need some, too. */
+static bool is_modest(uint32_t cap)
+{
+	size_t size = (size_t)cap * ROOT_KEEP_MSG * 2;
+	uint8_t *p = map(size);
+
+	if (p)
+		munmap(p, size);
+	return p != NULL;
+}
+
+/* As many as there can be descriptors, or, with a limit on address space, as many as there is room for. */
 int root_keep_open(struct root *r)
 {
 	struct rlimit rl = { .rlim_cur = KEPT_MAX };
-	uint32_t i;
 
 	(void)getrlimit(RLIMIT_NOFILE, &rl);
 	r->kept_cap = rl.rlim_cur < KEPT_MAX ? (uint32_t)rl.rlim_cur : KEPT_MAX;
+	while (r->kept_cap > KEPT_MIN && !is_modest(r->kept_cap))
+		r->kept_cap /= 2;
 	r->kept = calloc(r->kept_cap, sizeof *r->kept);
-	r->kept_msgs = mmap(NULL, (size_t)r->kept_cap * ROOT_KEEP_MSG, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!r->kept || r->kept_msgs == MAP_FAILED)
-		return -1;
-	for (i = 0; i < r->kept_cap; i++)
-		r->kept[i].fd = r->kept[i].ready_fd = -1;
-	return 0;
+	r->kept_msgs = map((size_t)r->kept_cap * ROOT_KEEP_MSG);
+	return r->kept && r->kept_msgs ? 0 : -1;
 }
 
 static uint8_t *message(struct root *r, uint32_t slot)
@@ -78,8 +94,9 @@ static void keep(struct root *r, const uint8_t *msg, size_t len, int *fds, size_
 {
 	uint32_t i;
 
-	for (i = 0; i < r->kept_cap && r->kept[i].fd >= 0; i++)
+	for (i = r->kept_free; i < r->kept_used && r->kept[i].fd >= 0; i++)
 		;
+	r->kept_free = i;
 	if (i == r->kept_cap) {
 		root_note(r, "no room for another log pipe: its output is lost");
 		return;
@@ -128,6 +145,8 @@ static void drop(struct root *r, uint32_t slot)
 	fds_close(&r->kept[slot].fd);
 	fds_close(&r->kept[slot].ready_fd);
 	(void)madvise(message(r, slot), ROOT_KEEP_MSG, MADV_DONTNEED);
+	if (slot < r->kept_free)
+		r->kept_free = slot;
 	while (r->kept_used > 0 && r->kept[r->kept_used - 1].fd < 0)
 		r->kept_used--;
 }

@@ -61,7 +61,8 @@ struct root {
 	struct aside log, control;
 	struct kept *kept;
 	uint8_t *kept_msgs;
-	uint32_t kept_cap, kept_used;
+	uint32_t kept_cap, kept_used; /* from kept_used on, nothing was ever touched or all is free */
+	uint32_t kept_free;       /* none below is free */
 	struct loop_timer finish_timer, top_timer;
 };
 
