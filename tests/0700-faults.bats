@@ -175,3 +175,71 @@ node_switches() {
 	wait_until 10 eval 'cop log a | grep -q hello'
 	node_stop
 }
+
+@test "500 children die in one instant: each is restarted once" {
+	node_conf <<-END
+		supervisor: { max_restarts = 1000; max_seconds = 60; children = (
+		  { id = "a"; exec = [ "sleep", "1000" ]; instances = 500; log = "null"; } ); };
+	END
+	node_start
+	local top
+	top=$(cop status --json | field root.pid)
+	kill -STOP "$top"
+	pgrep -P "$top" | xargs kill -KILL
+	kill -CONT "$top"
+	wait_until "$COP_DEADLINE" restarts_left_are 500
+	wait_until "$COP_DEADLINE" all_running 500
+	assert_equal "$(cop events --json --since 0 | grep -c '"event":"exit"')" 500
+	assert_equal "$(cop events --json --since 0 | grep -c '"event":"restart"')" 500
+	assert_equal "$(cop status --json | "$COP_PYTHON" -c '
+import json, sys
+print({c["restarts"] for c in json.load(sys.stdin)["root"]["children"]})')" "{1}"
+	assert_equal "$(pgrep -c -P "$top")" 500
+	node_stop
+}
+
+restarts_left_are() {
+	[ "$(cop status --json | field root.restarts_left)" = "$1" ]
+}
+
+all_running() {
+	[ "$(cop status --json | grep -o '"state":"running"' | wc -l)" = $(($1 + 2)) ]
+}
+
+# A zombie that a debugger has not let go of belongs to nobody else yet.
+@test "a child that dies under a debugger is restarted when the debugger lets go, and nothing spins" {
+	node_conf <<-END
+		supervisor: { children = (
+		  { id = "a"; exec = [ "sleep", "1000" ]; }, { id = "b"; exec = [ "sleep", "1001" ]; } ); };
+	END
+	node_start
+	local child top tracer before
+	child=$(child a pid)
+	top=$(cop status --json | field root.pid)
+	mkfifo "$COP_TMP/hold"
+	"$COP_PYTHON" -c '
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long] * 4
+if libc.ptrace(0x4206, int(sys.argv[1]), 0, 0) != 0:  # PTRACE_SEIZE
+    sys.exit("ptrace: errno %d" % ctypes.get_errno())
+open(sys.argv[2], "w").close()
+sys.stdin.read()
+' "$child" "$COP_TMP/seized" <"$COP_TMP/hold" 3>&- 4>&- &
+	tracer=$!
+	exec 7>"$COP_TMP/hold"
+	wait_until 10 eval "[ -e '$COP_TMP/seized' ] || ! kill -0 $tracer 2>/dev/null"
+	[ -e "$COP_TMP/seized" ] || { exec 7>&-; node_stop; skip "no ptrace"; }
+	kill -KILL "$child"
+	wait_until 10 grep -q '^State:.Z' "/proc/$child/status"
+	before=$(awk '{ print $14 + $15 }' "/proc/$top/stat")
+	kill -KILL "$(child b pid)" # the others are looked after meanwhile
+	wait_event restart cause=b >/dev/null
+	wait_child b state running
+	[ $(($(awk '{ print $14 + $15 }' "/proc/$top/stat") - before)) -lt 20 ]
+	exec 7>&-
+	wait $tracer
+	wait_event restart cause=a >/dev/null
+	wait_child a state running
+	node_stop
+}
