@@ -497,3 +497,22 @@ END
 	assert_match "$output" ' \\x1b\[2J\\x0a\\x07'
 	cop status pool/esc --json | json "' \\\\x1b[2J' in j['command']"
 }
+
+@test "what is below a stopped supervisor is stopped, and still seen" {
+	node_conf <<-END
+		supervisor: { children = (
+		  { id = "app"; type = "supervisor"; children = (
+		    { id = "db"; exec = [ "sleep", "1000" ]; },
+		    { id = "in"; type = "supervisor"; children = ( { id = "api"; exec = [ "sleep", "1001" ]; } ); } ); } ); };
+	END
+	node_start
+	cop stop app
+	assert_equal "$(cop status | awk 'NR > 1 { print $1, $2 }' | tr '\n' ';')" \
+		"app stopped;app/db stopped;app/in stopped;app/in/api stopped;"
+	assert_match "$(cop tree)" "api  stopped"
+	run cop status app/in/api
+	assert_status 3
+	cop start app
+	assert_equal "$(child app/in/api state)" running
+	node_stop
+}

@@ -240,17 +240,68 @@ static void merge_self(struct proto_child *child, const struct collect *cc)
 		child->state = cc->self.state;
 }
 
+/* What its specification says of a child whose supervisor does not run. */
+static void from_spec(const struct status_job *job, const struct spec_child *spec, struct proto_child *child)
+{
+	const struct spec_image *img = &job->ctl->n->img;
+
+	*child = (struct proto_child){
+		.type = spec->type,
+		.state = PROTO_ST_STOPPED,
+		.restart = spec->sup.restart,
+		.significant = spec->sup.significant,
+		.uptime_ms = -1,
+		.shutdown_ms = spec->sup.shutdown_ms,
+		.strategy = spec->flags.strategy,
+		.auto_shutdown = spec->flags.auto_shutdown,
+		.max_restarts = spec->flags.max_restarts,
+		.max_seconds = spec->flags.max_seconds,
+		.restarts_left = spec->flags.max_restarts,
+		.max_children = spec->flags.dynamic ? spec->flags.max_children : SUP_NO_LIMIT,
+	};
+	strlcpy(child->path, spec_string(img, spec->path), sizeof(child->path));
+	if (spec->type == SPEC_WORKER)
+		spec_command(img, spec, child->command, sizeof(child->command));
+}
+
+/* All that is below a supervisor of the file that does not run. */
+static void tell_specs(struct status_job *job, const struct spec_child *above)
+{
+	const struct spec_image *img = &job->ctl->n->img;
+	const struct spec_child *c;
+	struct proto_child child;
+
+	for (c = spec_first_child(img, above); c != NULL; c = spec_next_child(img, c)) {
+		from_spec(job, c, &child);
+		tell_child(job, &child);
+		if (c->type != SPEC_WORKER)
+			tell_specs(job, c);
+	}
+}
+
+static bool is_down(const struct proto_child *child)
+{
+	return child->pid == 0 && (child->state == PROTO_ST_STOPPED || child->state == PROTO_ST_EXITED ||
+	    child->state == PROTO_ST_FAILED);
+}
+
 static void tell_below(struct status_job *job, struct collect *cc);
 
 static void tell_with_below(struct status_job *job, struct proto_child *child)
 {
 	struct collect *cc = child->type == SPEC_WORKER ? NULL : collect_of(job, child->path);
+	const struct spec_child *spec;
 
 	if (cc != NULL)
 		merge_self(child, cc);
 	tell_child(job, child);
-	if (cc != NULL)
+	if (cc != NULL) {
 		tell_below(job, cc);
+	} else if (child->type == SPEC_SUPERVISOR && is_down(child)) {
+		spec = spec_find(&job->ctl->n->img, child->path);
+		if (spec != NULL)
+			tell_specs(job, spec);
+	}
 }
 
 /* Tells whether path is one step below above ("/" is above "app"). */
@@ -360,29 +411,14 @@ static bool find_record(struct collect *cc, const char *path, struct proto_child
 	return false;
 }
 
-/* A child of a supervisor that does not run: what its specification says. */
+/* A child of a supervisor that does not run. */
 static bool find_spec(struct status_job *job, struct proto_child *child)
 {
-	const struct spec_image *img = &job->ctl->n->img;
-	const struct spec_child *spec = spec_find(img, job->path);
+	const struct spec_child *spec = spec_find(&job->ctl->n->img, job->path);
 
 	if (spec == NULL)
 		return false;
-	*child = (struct proto_child){
-		.type = spec->type,
-		.state = PROTO_ST_STOPPED,
-		.restart = spec->sup.restart,
-		.significant = spec->sup.significant,
-		.uptime_ms = -1,
-		.shutdown_ms = spec->sup.shutdown_ms,
-		.strategy = spec->flags.strategy,
-		.auto_shutdown = spec->flags.auto_shutdown,
-		.max_restarts = spec->flags.max_restarts,
-		.max_seconds = spec->flags.max_seconds,
-		.restarts_left = spec->flags.max_restarts,
-		.max_children = spec->flags.dynamic ? spec->flags.max_children : SUP_NO_LIMIT,
-	};
-	strlcpy(child->path, job->path, sizeof(child->path));
+	from_spec(job, spec, child);
 	return true;
 }
 

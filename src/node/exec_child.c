@@ -98,7 +98,7 @@ static int new_session(const struct spec_worker *w)
 
 static int set_limit(int resource, uint64_t value)
 {
-	struct rlimit64 rl;
+	struct rlimit64 rl = { .rlim_cur = 0 };
 
 	if (value == SPEC_LIMIT_UNSET)
 		return 0;
@@ -130,7 +130,7 @@ static int set_limits(const struct spec_worker *w)
 static int set_nofile(const struct spec_worker *w)
 {
 	unsigned long soft = fds_original_soft_limit();
-	struct rlimit64 rl;
+	struct rlimit64 rl = { .rlim_cur = 0 };
 
 	if (w->limits[SPEC_LIMIT_NOFILE] != SPEC_LIMIT_UNSET)
 		return set_limit(RLIMIT_NOFILE, w->limits[SPEC_LIMIT_NOFILE]);

@@ -267,7 +267,7 @@ static int carry_out(const struct exec_fds *mv)
 static void close_between(unsigned first, unsigned last)
 {
 	unsigned fd, max = FD_NUMBER_MAX;
-	struct rlimit64 rl;
+	struct rlimit64 rl = { .rlim_max = FD_NUMBER_MAX };
 
 	if (first > last || raw3(SYS_close_range, first, last, 0) == 0)
 		return;

@@ -71,7 +71,7 @@ static int set_groups(const struct spec_image *img, const struct spec_worker *w)
 
 static int set_group(const struct spec_worker *w)
 {
-	gid_t r, e, s;
+	gid_t r = 0, e = 0, s = 0;
 	int err;
 
 	if (w->gid == SPEC_UNSET_ID)
@@ -86,7 +86,7 @@ static int set_group(const struct spec_worker *w)
 
 static int set_user(const struct spec_worker *w)
 {
-	uid_t r, e, s;
+	uid_t r = 0, e = 0, s = 0;
 	int err;
 
 	if (w->uid == SPEC_UNSET_ID)

@@ -76,7 +76,7 @@ bool service_marks_send(const struct service_marks *m, const int pipe[2], int lo
 
 bool service_marks_send_once(const struct service_marks *m, int log)
 {
-	int pipe[2];
+	int pipe[2] = { -1, -1 };
 	bool done;
 
 	if (raw2(SYS_pipe2, pipe, O_CLOEXEC) < 0)

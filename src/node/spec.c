@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "base/fds.h"
+#include "base/text.h"
 
 #define IMAGE_MAX ((off_t)256 << 20)
 #define IMAGE_SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW)
@@ -200,4 +201,21 @@ const char *spec_auto_shutdown_name(uint8_t a)
 	};
 
 	return name_of(names, sizeof names / sizeof names[0], a);
+}
+
+void spec_command(const struct spec_image *img, const struct spec_child *c, char *buf, size_t size)
+{
+	const struct spec_list *exec = &c->worker.exec;
+	size_t o = 0;
+	uint32_t i;
+
+	buf[0] = '\0';
+	for (i = 0; i < exec->count && o + 2 < size; i++) {
+		const char *a = spec_list_str(img, exec, i);
+
+		if (o > 0)
+			buf[o++] = ' ';
+		text_escape(a, strlen(a), buf + o, size - o);
+		o += strlen(buf + o);
+	}
 }

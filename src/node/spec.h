@@ -136,6 +136,8 @@ const char *spec_string(const struct spec_image *img, spec_str s);
 const struct spec_child *spec_top(const struct spec_image *img);
 const struct spec_child *spec_first_child(const struct spec_image *img, const struct spec_child *parent);
 const struct spec_child *spec_next_child(const struct spec_image *img, const struct spec_child *c);
+/* A worker's arguments for people: escaped, with spaces between them, cut to size. */
+void spec_command(const struct spec_image *img, const struct spec_child *c, char *buf, size_t size);
 /* By path ("/" or "" is the top); NULL if there is none. */
 const struct spec_child *spec_find(const struct spec_image *img, const char *path);
 const char *spec_list_str(const struct spec_image *img, const struct spec_list *l, uint32_t i);

@@ -151,23 +151,6 @@ static uint8_t state_of(struct kid *k)
 	return PROTO_ST_STOPPED;
 }
 
-static void describe_command(struct kid *k, char *buf, size_t size)
-{
-	const struct spec_list *exec = &k->spec->worker.exec;
-	size_t o = 0;
-	uint32_t i;
-
-	buf[0] = '\0';
-	for (i = 0; i < exec->count && o + 2 < size; i++) {
-		const char *a = spec_list_str(k->img, exec, i);
-
-		if (o > 0)
-			buf[o++] = ' ';
-		text_escape(a, strlen(a), buf + o, size - o);
-		o += strlen(buf + o);
-	}
-}
-
 static void describe_supervisor(const struct spec_child *spec, const struct sup_flags *f, struct proto_child *c)
 {
 	c->type = spec->type;
@@ -198,7 +181,7 @@ void kid_describe(struct kid *k, struct proto_child *c, uint32_t order)
 	c->order = order;
 	if (k->service) {
 		snprintf(c->status_text, sizeof c->status_text, "%s", service_status_text(k->service));
-		describe_command(k, c->command, sizeof c->command);
+		spec_command(k->img, k->spec, c->command, sizeof c->command);
 	} else {
 		describe_supervisor(k->spec, &k->spec->flags, c);
 	}
