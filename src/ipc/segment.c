@@ -1,0 +1,506 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * Making the segment, and who has which part of it (segment.h). Claims are one compare-and-swap, noted
+ * beforehand in the claimer's own slot, so that what a killed claimer had claimed is found.
+ */
+#include "ipc/segment.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/memfd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fds.h"
+#include "base/relax.h"
+
+#define SEG_MAGIC 0x31474553504f43ull /* "COPSEG1" */
+#define PAGE 4096u
+#define CHUNK_PAGES (SEG_CHUNK_BYTES / PAGE)
+#define WORTH_NS 12000 /* of spinning for another processor: a third of what waking it costs */
+
+/* --- memory --- */
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+int seg_populate(void *at, size_t bytes)
+{
+	unsigned char *p = at;
+	size_t before = (uintptr_t)p % PAGE;
+
+	p -= before;
+	bytes += before;
+	while (madvise(p, bytes, MADV_POPULATE_WRITE) < 0) {
+		if (errno == EINTR || errno == EAGAIN)
+			continue;
+		if (errno == EINVAL)
+			return 0; /* before Linux 5.14: it comes when it is touched */
+		errno = ENOMEM;
+		return -1;
+	}
+	return 0;
+}
+
+static size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) / to * to;
+}
+
+static size_t default_memory(void)
+{
+	long pages = sysconf(_SC_PHYS_PAGES);
+	uint64_t bytes = pages > 0 ? (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2 : 1u << 30;
+
+	return bytes > (64ull << 30) ? (size_t)(64ull << 30) : (size_t)bytes;
+}
+
+/* How many PAUSEs are as long as is worth to wait. */
+static uint32_t learn_spins(void)
+{
+	int64_t t0 = clock_mono_ns(), t;
+	uint32_t n = 0;
+
+	do {
+		int i;
+
+		for (i = 0; i < 100; i++)
+			base_relax();
+		n += 100;
+		t = clock_mono_ns() - t0;
+	} while (t < 200000);
+	n = (uint32_t)((uint64_t)n * WORTH_NS / (uint64_t)t);
+	return n < 50 ? 50 : n;
+}
+
+struct layout {
+	size_t slots, pids, buckets, chunks, data, end;
+	uint32_t n_chunks, n_buckets;
+};
+
+static void lay_out(struct layout *l, const struct seg_limits *lim)
+{
+	l->n_buckets = lim->max_procs / 4 + 16;
+	l->n_chunks = (uint32_t)(lim->memory / SEG_CHUNK_BYTES);
+	l->slots = round_up(sizeof(struct seg_header), PAGE);
+	l->pids = l->slots + (size_t)lim->max_procs * SEG_SLOT_BYTES;
+	l->buckets = round_up(l->pids + lim->max_procs * sizeof(int32_t), PAGE);
+	l->chunks = round_up(l->buckets + l->n_buckets * sizeof(struct seg_bucket), PAGE);
+	l->data = round_up(l->chunks + l->n_chunks * sizeof(struct seg_chunk), SEG_CHUNK_BYTES);
+	l->end = l->data + (size_t)l->n_chunks * SEG_CHUNK_BYTES;
+}
+
+static int open_memfd(size_t bytes)
+{
+	int fd = memfd_create("coppice", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return -1;
+	if (ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+		fds_close(&fd);
+		return -1;
+	}
+	fds_lift(&fd);
+	return fd;
+}
+
+/* A smaller one is better than none where address space is limited. */
+static int map(struct seg *s, struct layout *l, struct seg_limits *lim)
+{
+	void *at;
+
+	for (;;) {
+		lay_out(l, lim);
+		s->fd = open_memfd(l->end);
+		if (s->fd < 0)
+			return -1;
+		at = mmap(NULL, l->end, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, s->fd, 0);
+		if (at != MAP_FAILED)
+			break;
+		fds_close(&s->fd);
+		if (lim->memory <= (8u << 20))
+			return -1;
+		lim->memory /= 2;
+	}
+	(void)madvise(at, l->end, MADV_DONTDUMP);
+	s->base = at;
+	return 0;
+}
+
+static void random_bytes(void *buf, size_t n)
+{
+	arc4random_buf(buf, n);
+}
+
+int seg_create(struct seg *s, const struct seg_limits *limits)
+{
+	struct seg_limits lim = *limits;
+	struct layout l;
+
+	if (lim.max_procs == 0)
+		lim.max_procs = 65536;
+	if (lim.max_procs > SEG_PROCS_MAX)
+		lim.max_procs = SEG_PROCS_MAX;
+	if (lim.memory == 0)
+		lim.memory = default_memory();
+	if (lim.memory < (1u << 20))
+		lim.memory = 1u << 20;
+	if (map(s, &l, &lim) < 0)
+		return -1;
+	s->h = (void *)s->base;
+	s->slots = (void *)(s->base + l.slots);
+	s->pids = (void *)(s->base + l.pids);
+	s->buckets = (void *)(s->base + l.buckets);
+	s->chunks = (void *)(s->base + l.chunks);
+	s->first_chunk = (uint32_t)(l.data / SEG_CHUNK_BYTES);
+	if (seg_populate(s->base, PAGE) < 0 || seg_populate(s->slots, PAGE) < 0) {
+		seg_destroy(s);
+		return -1;
+	}
+	*s->h = (struct seg_header){
+		.magic = SEG_MAGIC, .bytes = l.end, .max_procs = lim.max_procs, .n_chunks = l.n_chunks,
+		.n_buckets = l.n_buckets, .quota = lim.quota ? lim.quota : (size_t)256 << 20,
+		.mailbox = lim.mailbox && lim.mailbox < SEG_MAILBOX_MAX ? lim.mailbox : SEG_MAILBOX_MAX,
+		.spins = learn_spins(),
+	};
+	random_bytes(&s->h->seed, sizeof s->h->seed);
+	snprintf(s->h->name, sizeof s->h->name, "%s", lim.name ? lim.name : "");
+	atomic_store(&s->h->slot_top, 1);
+	atomic_store(&s->h->slot_hint, 1);
+	atomic_store(&s->slots[0].id, 1ull << 20);
+	atomic_store(&s->pids[0], (int32_t)getpid());
+	seg_slot_set_state(s, 0, SEG_SLOT_ALIVE);
+	s->slots[0].flags = SEG_IS_SUPERVISOR;
+	return 0;
+}
+
+void seg_destroy(struct seg *s)
+{
+	if (s->base)
+		munmap(s->base, s->h && s->h->magic == SEG_MAGIC ? s->h->bytes : PAGE);
+	fds_close(&s->fd);
+	s->base = NULL;
+	s->h = NULL;
+}
+
+/* --- slots --- */
+
+enum seg_slot_state seg_slot_state(const struct seg *s, uint32_t index)
+{
+	return (enum seg_slot_state)(atomic_load(&s->slots[index].state) & 0xff);
+}
+
+void seg_slot_set_state(struct seg *s, uint32_t index, enum seg_slot_state state)
+{
+	atomic_store(&s->slots[index].state, (uint64_t)state);
+}
+
+/* Everything of a former process is gone but the nodes, some of which may still be read by others. */
+static void slot_renew(struct seg *s, uint32_t i)
+{
+	struct seg_slot *p = &s->slots[i];
+	uint64_t id = atomic_load(&p->id);
+
+	atomic_store(&s->pids[i], 0);
+	atomic_store(&p->inbox, 0);
+	atomic_store(&p->asleep, SEG_AWAKE);
+	atomic_store(&p->held, 0);
+	atomic_store(&p->trap, 0);
+	atomic_store(&p->user, 0);
+	atomic_store(&p->exit_claim, SEG_EXIT_NONE);
+	p->flags = 0;
+	p->label[0] = '\0';
+	memset(&p->own, 0, sizeof p->own);
+	atomic_store(&p->id, (((id >> 20) + 1) << 20) | i);
+}
+
+/* Raises the mark below which slots are looked at. */
+static void raise_top(struct seg *s, uint32_t to)
+{
+	uint32_t top = atomic_load(&s->h->slot_top);
+
+	while (top < to && !atomic_compare_exchange_weak(&s->h->slot_top, &top, to))
+		;
+}
+
+long seg_slot_claim(struct seg *s, uint32_t me)
+{
+	struct seg_own *own = &s->slots[me].own;
+	uint32_t n = s->h->max_procs, hint = atomic_load(&s->h->slot_hint), k, i;
+
+	for (k = 0; k < n; k++) {
+		uint64_t want = SEG_SLOT_FREE;
+
+		i = (hint + k) % n;
+		if (i >= atomic_load(&s->h->slot_top) && seg_populate(&s->slots[i], sizeof s->slots[i]) < 0)
+			return -1;
+		if (i == 0 || (atomic_load_explicit(&s->slots[i].state, memory_order_relaxed) & 0xff) != SEG_SLOT_FREE)
+			continue;
+		atomic_store(&own->spawning, i + 1);
+		if (!atomic_compare_exchange_strong(&s->slots[i].state, &want, SEG_SLOT_EMBRYO | (uint64_t)me << 8)) {
+			atomic_store(&own->spawning, 0);
+			continue;
+		}
+		raise_top(s, i + 1);
+		slot_renew(s, i);
+		atomic_store_explicit(&s->h->slot_hint, i + 1, memory_order_relaxed);
+		return (long)i;
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+void seg_slot_release(struct seg *s, uint32_t index)
+{
+	struct seg_slot *p = &s->slots[index];
+	uint64_t id = atomic_load(&p->id);
+
+	atomic_store(&s->pids[index], 0);
+	atomic_store(&p->inbox, SEG_CLOSED);
+	atomic_store(&p->id, (((id >> 20) + 1) << 20) | index); /* the old one is over */
+	seg_slot_set_state(s, index, SEG_SLOT_FREE);
+	if (index < atomic_load(&s->h->slot_hint))
+		atomic_store_explicit(&s->h->slot_hint, index, memory_order_relaxed);
+}
+
+long seg_slot_by_pid(const struct seg *s, int pid)
+{
+	uint32_t i, top = atomic_load(&s->h->slot_top);
+
+	if (top > s->h->max_procs)
+		top = s->h->max_procs;
+	for (i = 0; i < top; i++)
+		if (atomic_load_explicit(&s->pids[i], memory_order_relaxed) == pid && seg_slot_state(s, i) != SEG_SLOT_FREE)
+			return (long)i;
+	return -1;
+}
+
+/* --- chunks --- */
+
+bool seg_node_is_free(const struct seg *s, struct seg_node *n)
+{
+	return atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE || !seg_is_there(s, n->to);
+}
+
+static uint32_t nodes_of(const struct seg *s, uint32_t c)
+{
+	const struct seg_chunk *d = &s->chunks[c];
+
+	if (d->class == SEG_BIG)
+		return 1;
+	return (uint32_t)d->pages * PAGE / (SEG_NODE_SMALL << d->class);
+}
+
+/* Tells whether nothing in a chunk (or run) is under way. */
+static bool chunk_is_idle(const struct seg *s, uint32_t c)
+{
+	uint32_t i, n = nodes_of(s, c), bytes = s->chunks[c].class == SEG_BIG ? 0 : SEG_NODE_SMALL << s->chunks[c].class;
+
+	if (s->chunks[c].pages == 0)
+		return true;
+	for (i = 0; i < n; i++)
+		if (!seg_node_is_free(s, (void *)(seg_chunk_data(s, c) + (size_t)i * bytes)))
+			return false;
+	return true;
+}
+
+void seg_chunk_release(struct seg *s, uint32_t c)
+{
+	struct seg_chunk *d = &s->chunks[c];
+	uint32_t i, n = d->class == SEG_BIG && d->run > 0 ? d->run : 1;
+
+	if (n > s->h->n_chunks - c)
+		n = 1;
+	(void)madvise(seg_chunk_data(s, c), (size_t)n * SEG_CHUNK_BYTES, MADV_REMOVE);
+	for (i = n; i-- > 0;) { /* the first one last: it knows how many there are */
+		s->chunks[c + i].pages = 0;
+		atomic_store(&s->chunks[c + i].owner, 0);
+	}
+	if (c < atomic_load(&s->h->chunk_hint))
+		atomic_store_explicit(&s->h->chunk_hint, c, memory_order_relaxed);
+}
+
+/* One that nobody has, or that a dead process had and that fits. */
+static bool take_chunk(struct seg *s, uint32_t c, uint64_t owner, uint8_t class, bool *adopted_r)
+{
+	struct seg_chunk *d = &s->chunks[c];
+	uint64_t had = atomic_load(&d->owner);
+
+	*adopted_r = false;
+	if (had != 0) {
+		if (had == owner || d->class != class || class == SEG_BIG || seg_is_there(s, had))
+			return false;
+		*adopted_r = true;
+	}
+	return atomic_compare_exchange_strong(&d->owner, &had, owner);
+}
+
+static void list_chunk(struct seg *s, struct seg_own *own, uint32_t c)
+{
+	atomic_store(&s->chunks[c].next, atomic_load(&own->chunks));
+	atomic_store(&own->chunks, c + 1);
+	atomic_store(&own->claiming, 0);
+}
+
+static void note_claim(struct seg_own *own, uint32_t c, uint32_t n)
+{
+	atomic_store(&own->claiming_n, n);
+	atomic_store(&own->claiming, c + 1);
+}
+
+static long claim_run(struct seg *s, uint32_t me, uint32_t c, uint32_t n)
+{
+	struct seg_own *own = &s->slots[me].own;
+	uint64_t owner = atomic_load(&s->slots[me].id), none;
+	uint32_t i;
+
+	note_claim(own, c, n);
+	for (i = 0; i < n; i++) {
+		none = 0;
+		if (!atomic_compare_exchange_strong(&s->chunks[c + i].owner, &none, owner))
+			break;
+	}
+	if (i == n) {
+		for (i = 0; i < n; i++) {
+			s->chunks[c + i].class = SEG_BIG;
+			s->chunks[c + i].run = i == 0 ? (uint16_t)n : 0; /* 0: not the first */
+			s->chunks[c + i].pages = 0;
+		}
+		list_chunk(s, own, c);
+		return (long)c;
+	}
+	while (i-- > 0)
+		atomic_store(&s->chunks[c + i].owner, 0);
+	atomic_store(&own->claiming, 0);
+	return -1;
+}
+
+static long claim_big(struct seg *s, uint32_t me, uint32_t n)
+{
+	uint32_t c, free_n = 0;
+	long got;
+
+	for (c = 0; c < s->h->n_chunks; c++) {
+		if (atomic_load(&s->chunks[c].owner) != 0) {
+			free_n = 0;
+			continue;
+		}
+		if (++free_n < n)
+			continue;
+		got = claim_run(s, me, c + 1 - n, n);
+		if (got >= 0)
+			return got;
+		free_n = 0;
+	}
+	errno = ENOMEM;
+	return -1;
+}
+
+/* Runs and idle chunks that the dead have left are looked for only when nothing else is to be had. */
+static bool sweep(struct seg *s)
+{
+	uint32_t c, n = 0;
+
+	for (c = 0; c < s->h->n_chunks; c++) {
+		uint64_t had = atomic_load(&s->chunks[c].owner), was = had;
+
+		if (had == 0 || (s->chunks[c].class == SEG_BIG && s->chunks[c].run == 0) || seg_is_there(s, had) ||
+		    !chunk_is_idle(s, c))
+			continue;
+		/* taken over by an id that is nobody's, so that two sweepers do not both release it */
+		if (!atomic_compare_exchange_strong(&s->chunks[c].owner, &was, UINT64_MAX))
+			continue;
+		seg_chunk_release(s, c);
+		n++;
+	}
+	return n > 0;
+}
+
+long seg_chunk_claim(struct seg *s, uint32_t me, uint8_t class, uint32_t n, bool *adopted_r)
+{
+	struct seg_own *own = &s->slots[me].own;
+	uint64_t owner = atomic_load(&s->slots[me].id);
+	uint32_t hint = atomic_load(&s->h->chunk_hint), k, c;
+	long got;
+	int round;
+
+	*adopted_r = false;
+	for (round = 0; round < 2; round++) {
+		if (class == SEG_BIG) {
+			got = claim_big(s, me, n);
+			if (got >= 0)
+				return got;
+		}
+		for (k = 0; class != SEG_BIG && k < s->h->n_chunks; k++) {
+			c = (hint + k) % s->h->n_chunks;
+			note_claim(own, c, 1);
+			if (!take_chunk(s, c, owner, class, adopted_r)) {
+				atomic_store(&own->claiming, 0);
+				continue;
+			}
+			if (!*adopted_r) {
+				s->chunks[c].class = class;
+				s->chunks[c].run = 1;
+				s->chunks[c].pages = 0;
+			}
+			list_chunk(s, own, c);
+			atomic_store_explicit(&s->h->chunk_hint, c + 1, memory_order_relaxed);
+			return (long)c;
+		}
+		if (round == 0 && !sweep(s))
+			break;
+	}
+	errno = ENOMEM;
+	return -1;
+}
+
+/* A claim that its claimer's death interrupted: what it got is given back. */
+static void undo_claim(struct seg *s, struct seg_own *own, uint64_t id)
+{
+	uint32_t c = atomic_load(&own->claiming), n = atomic_load(&own->claiming_n), i;
+
+	if (c == 0 || --c >= s->h->n_chunks || n > s->h->n_chunks - c)
+		return;
+	if (atomic_load(&own->chunks) != c + 1)
+		for (i = 0; i < n; i++)
+			if (atomic_load(&s->chunks[c + i].owner) == id && n > 1)
+				atomic_store(&s->chunks[c + i].owner, 0);
+	/* a single one stays an orphan: it may have been adopted with messages in it */
+	atomic_store(&own->claiming, 0);
+}
+
+void seg_chunks_orphan(struct seg *s, uint32_t index)
+{
+	struct seg_own *own = &s->slots[index].own;
+	uint64_t id = atomic_load(&s->slots[index].id);
+	uint32_t c, next, bound = s->h->n_chunks;
+
+	undo_claim(s, own, id);
+	for (c = atomic_load(&own->chunks); c != 0 && c <= s->h->n_chunks && bound-- > 0; c = next) {
+		next = atomic_load(&s->chunks[c - 1].next);
+		atomic_store(&own->chunks, next);
+		if (atomic_load(&s->chunks[c - 1].owner) == id && chunk_is_idle(s, c - 1))
+			seg_chunk_release(s, c - 1);
+	}
+}
+
+void seg_chunks_count(const struct seg *s, uint32_t *used_r, uint32_t *orphans_r)
+{
+	uint32_t c, used = 0, orphans = 0;
+
+	for (c = 0; c < s->h->n_chunks; c++) {
+		uint64_t owner = atomic_load(&s->chunks[c].owner);
+
+		used += owner != 0;
+		orphans += owner != 0 && !seg_is_there(s, owner);
+	}
+	*used_r = used;
+	*orphans_r = orphans;
+}
