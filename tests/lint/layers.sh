@@ -12,9 +12,10 @@ may_include() {
 	case $1 in
 	base) echo 'base' ;;
 	ipc) echo 'base|ipc' ;;
-	otp) echo 'base|ipc|otp' ;;
-	node) echo 'base|ipc|otp|node' ;;
-	cli) echo 'base|ipc|otp|node|cli' ;;
+	proc) echo 'base|ipc|proc' ;;
+	otp) echo 'base|ipc|proc|otp' ;;
+	node) echo 'base|ipc|proc|otp|node' ;;
+	cli) echo 'base|ipc|proc|otp|node|cli' ;;
 	esac
 }
 
@@ -24,12 +25,12 @@ wrong_includes() {
 		grep -vE "\"($(may_include "$1"))/[a-z0-9_]+\.h\""
 }
 
-for layer in base ipc otp node cli; do
+for layer in base ipc proc otp node cli; do
 	wrong_includes $layer | empty "src/$layer includes only what it may"
 done
 
 find src -mindepth 1 -maxdepth 1 |
-	grep -vE '^src/(base|ipc|otp|node|cli|include|coppice\.map|coppice\.pc(\.in)?)$' |
+	grep -vE '^src/(base|ipc|proc|otp|node|cli|include|coppice\.map|coppice\.pc(\.in)?)$' |
 	empty "every directory of src is a known layer"
 
 grep -nE '#[[:space:]]*include' src/include/coppice/*.h | grep -vE '<(coppice/)?[a-z/]+\.h>' |

@@ -6,6 +6,11 @@
 #define COPPICE_COPPICE_H
 
 #include <coppice/exit.h>
+#include <coppice/message.h>
+#include <coppice/node.h>
+#include <coppice/process.h>
+#include <coppice/server.h>
+#include <coppice/supervisor.h>
 #include <coppice/version.h>
 
 #endif

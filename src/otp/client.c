@@ -1,0 +1,443 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * The callers' side of servers: starting, calling, casting, stopping. Runs in any process.
+ *
+ * A call needs no monitor as long as the reply comes while the caller spins: it looks at the server's slot
+ * instead. Before it sleeps, it monitors the server, so that a death wakes it.
+ */
+#include <coppice/server.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "otp/server.h"
+#include "proc/proc.h"
+
+/* --- calls --- */
+
+static struct cop_exit word(const char *text)
+{
+	return cop_exit_make_text(COP_EXIT_OTHER, 0, text);
+}
+
+/* What a call, or stop, waits for. */
+struct waiting {
+	uint64_t server, ref;
+	cop_ref monitor;         /* COP_NOREF: not needed yet */
+	int64_t until;
+};
+
+static int fail(struct cop_exit *reason_r, struct cop_exit reason, int err)
+{
+	if (reason_r)
+		*reason_r = reason;
+	errno = err;
+	return -1;
+}
+
+static int err_of(const struct cop_exit *reason)
+{
+	return reason->kind == COP_EXIT_NOPROC ? ESRCH : EPIPE;
+}
+
+static struct seg_node *request_node(enum proc_kind kind, uint32_t tag, const void *data, size_t len, unsigned flags)
+{
+	struct seg_node *n = proc_node(len, flags);
+
+	if (!n)
+		return NULL;
+	if (len)
+		memcpy(seg_node_data(n), data, len);
+	n->from = proc.id;
+	n->tag = tag;
+	atomic_store_explicit(&n->kind, (uint8_t)kind, memory_order_relaxed);
+	return n;
+}
+
+/* Sends a request. 0, or -1 with errno and reason. */
+static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t len, struct waiting *w,
+    struct cop_exit *reason_r)
+{
+	struct cop_exit noproc = cop_exit_make(COP_EXIT_NOPROC, 0);
+	struct seg_node *n;
+
+	PROC_REQUIRE();
+	w->server = proc_resolve(server);
+	w->monitor = COP_NOREF;
+	if (w->server == 0)
+		return fail(reason_r, noproc, server.name ? ENOENT : ESRCH);
+	if (w->server == proc.id)
+		return fail(reason_r, word("calling_self"), EDEADLK);
+	n = request_node(NODE_CALL, tag, data, len, 0);
+	if (!n)
+		return fail(reason_r, word(errno == EMSGSIZE ? "message_too_big" : "enomem"), errno);
+	n->ref = w->ref = proc_new_ref(0);
+	if (proc_expect(w->ref) < 0) {
+		pool_put(n);
+		return fail(reason_r, word("too_many_requests"), EAGAIN);
+	}
+	if (proc_send(w->server, n, true, 0) != PROC_SENT) {
+		proc_unexpect(w->ref);
+		return fail(reason_r, noproc, ESRCH);
+	}
+	return 0;
+}
+
+/* No reply is wanted any more. */
+static void give_up(struct waiting *w)
+{
+	struct seg_node *late;
+
+	proc_unexpect(w->ref);
+	if (w->monitor.id)
+		(void)cop_demonitor(w->monitor, true);
+	w->monitor = COP_NOREF;
+	if ((late = proc_answer(NODE_REPLY, w->ref)))
+		proc_done(late);
+}
+
+/* Waits for the reply: 1 and its node, 0 when the time is over, -1 with reason when the server is gone. */
+static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *reason_r)
+{
+	struct seg_node *down;
+	struct cop_msg msg;
+	bool first = true;
+
+	for (;;) {
+		if ((*reply_r = proc_answer(NODE_REPLY, w->ref))) {
+			proc_unexpect(w->ref);
+			if (w->monitor.id)
+				(void)cop_demonitor(w->monitor, true);
+			return 1;
+		}
+		if (w->monitor.id && (down = proc_answer(NODE_DOWN, w->monitor.id))) {
+			(void)proc_msg(&msg, down);
+			if (reason_r)
+				*reason_r = msg.reason;
+			proc_done(down);
+			w->monitor = COP_NOREF;
+			proc_unexpect(w->ref);
+			errno = err_of(&msg.reason);
+			return -1;
+		}
+		if (w->until >= 0 && clock_mono_ns() >= w->until)
+			return 0;
+		if (first && proc_spin_for_reply(w->server)) {
+			first = false;
+			continue;
+		}
+		first = false;
+		if (!w->monitor.id) {
+			w->monitor = proc_monitor(w->server);
+			continue; /* it may have been gone already */
+		}
+		proc_wait(w->until, -2);
+	}
+}
+
+static int respond(struct waiting *w, struct cop_response *response_r)
+{
+	struct seg_node *reply;
+	struct cop_exit reason;
+
+	switch (await(w, &reply, &reason)) {
+	case 1:
+		if (response_r)
+			(void)proc_msg(&response_r->msg, reply);
+		else
+			proc_done(reply);
+		return 0;
+	case 0:
+		give_up(w);
+		return fail(response_r ? &response_r->reason : NULL, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
+	default:
+		return fail(response_r ? &response_r->reason : NULL, reason, errno);
+	}
+}
+
+int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
+    struct cop_response *response_r)
+{
+	struct waiting w = { .until = -1 };
+
+	if (response_r) {
+		response_r->msg.held = NULL;
+		response_r->msg.data = NULL;
+		response_r->msg.len = 0;
+	}
+	if (timeout_ms >= 0)
+		w.until = proc_deadline_ns(timeout_ms);
+	if (ask(server, tag, data, len, &w, response_r ? &response_r->reason : NULL) < 0)
+		return -1;
+	return respond(&w, response_r);
+}
+
+void cop_response_done(struct cop_response *response)
+{
+	cop_msg_done(&response->msg);
+}
+
+int cop_server_ask(struct cop_dest server, uint32_t tag, const void *data, size_t len, void *reply_r,
+    size_t reply_len, int timeout_ms, struct cop_exit *reason_r)
+{
+	struct cop_response r;
+	int err = 0;
+
+	if (cop_server_call(server, tag, data, len, timeout_ms, &r) < 0) {
+		if (reason_r)
+			*reason_r = r.reason;
+		return -1;
+	}
+	if (r.msg.len != reply_len)
+		err = EBADMSG;
+	else if (reply_len)
+		memcpy(reply_r, r.msg.data, reply_len);
+	cop_response_done(&r);
+	if (err)
+		return fail(reason_r, word("bad_reply"), err);
+	return 0;
+}
+
+void cop_server_call_or_exit(struct cop_dest server, uint32_t tag, const void *data, size_t len, void *reply_r,
+    size_t reply_len, int timeout_ms)
+{
+	struct cop_exit reason;
+
+	if (cop_server_ask(server, tag, data, len, reply_r, reply_len, timeout_ms, &reason) < 0)
+		cop_exit(&reason);
+}
+
+void cop_server_cast(struct cop_dest server, uint32_t tag, const void *data, size_t len)
+{
+	struct seg_node *n;
+	uint64_t id;
+
+	PROC_REQUIRE();
+	id = proc_resolve(server);
+	if (id == 0)
+		return;
+	n = request_node(NODE_CAST, tag, data, len, 0);
+	if (!n)
+		return;
+	n->ref = 0;
+	(void)proc_send(id, n, true, 0);
+}
+
+/* --- requests without waiting --- */
+
+cop_ref cop_server_send_request(struct cop_dest server, uint32_t tag, const void *data, size_t len)
+{
+	struct waiting w = { .until = -1 };
+	uint32_t i;
+
+	if (ask(server, tag, data, len, &w, NULL) < 0)
+		return COP_NOREF;
+	w.monitor = proc_monitor(w.server);
+	for (i = 0; i < PROC_REQUESTS; i++)
+		if (proc.request[i] == w.ref)
+			proc.request_monitor[i] = w.monitor.id;
+	return (cop_ref){ w.ref };
+}
+
+int cop_server_receive_response(cop_ref request, int timeout_ms, struct cop_response *response_r)
+{
+	struct waiting w = { .ref = request.id };
+	uint32_t i;
+	int r;
+
+	PROC_REQUIRE();
+	memset(&response_r->msg, 0, sizeof response_r->msg);
+	for (i = 0; i < PROC_REQUESTS; i++)
+		if (request.id != 0 && proc.request[i] == request.id)
+			w.monitor.id = proc.request_monitor[i];
+	if (!w.monitor.id)
+		return fail(&response_r->reason, cop_exit_make(COP_EXIT_NOPROC, 0), ESRCH);
+	w.until = proc_deadline_ns(timeout_ms);
+	r = respond(&w, response_r);
+	if (r < 0)
+		return errno == ETIMEDOUT ? 0 : -1;
+	return 1;
+}
+
+/* --- stop --- */
+
+int cop_server_stop(struct cop_dest server, const struct cop_exit *reason, int timeout_ms, struct cop_exit *actual_r)
+{
+	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0), actual;
+	int64_t until;
+	struct seg_node *down;
+	struct cop_msg msg;
+	cop_ref monitor;
+	uint64_t id;
+
+	PROC_REQUIRE();
+	until = timeout_ms < 0 ? -1 : proc_deadline_ns(timeout_ms);
+	if (!reason)
+		reason = &normal;
+	id = proc_resolve(server);
+	if (id == 0)
+		return fail(actual_r, cop_exit_make(COP_EXIT_NOPROC, 0), ESRCH);
+	if (id == proc.id)
+		return fail(actual_r, word("calling_self"), EDEADLK);
+	monitor = proc_monitor(id);
+	if (!monitor.id)
+		return fail(actual_r, word("enomem"), ENOMEM);
+	(void)proc_tell(id, NODE_STOP, 0, 0, reason, sizeof *reason);
+	while (!(down = proc_answer(NODE_DOWN, monitor.id))) {
+		if (until >= 0 && clock_mono_ns() >= until) {
+			(void)cop_demonitor(monitor, true);
+			return fail(actual_r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
+		}
+		proc_wait(until, -2);
+	}
+	(void)proc_msg(&msg, down);
+	actual = msg.reason;
+	proc_done(down);
+	if (actual_r)
+		*actual_r = actual;
+	if (actual.kind == reason->kind && actual.value == reason->value && strcmp(actual.text, reason->text) == 0)
+		return 0;
+	errno = err_of(&actual);
+	return -1;
+}
+
+/* --- starting --- */
+
+static enum cop_start not_started(struct cop_started *r, struct cop_exit reason, int err)
+{
+	r->reason = reason;
+	errno = err;
+	return COP_NOT_STARTED;
+}
+
+/* The start is over, one way or the other: nothing of it stays in the mailbox. */
+static void forget(cop_pid pid, cop_ref monitor, bool link, bool flush_exit)
+{
+	uint32_t i;
+
+	(void)cop_demonitor(monitor, true);
+	if (!link || !flush_exit)
+		return;
+	cop_unlink(pid);
+	(void)proc_take();
+	for (i = 0; i < 2; i++) {
+		struct seg_node *n = proc_find(NODE_EXIT, pid.id, true);
+
+		if (n)
+			proc_done(n);
+	}
+}
+
+/* The monitor that the process was born with is for us alone. */
+static void own_answers(cop_ref monitor)
+{
+	struct seg_node *n = proc_half((uint32_t)monitor.id, monitor.id, proc.id, HELD_MONITOR);
+
+	if (n)
+		n->tag = PROC_OWN_MONITOR;
+}
+
+enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool supervisor, const char *name,
+    const char *label, int timeout_ms, struct cop_started *r)
+{
+	struct proc_spawn how = { .f = f, .arg = arg, .link = link, .monitor = true, .acks = true,
+		.supervisor = supervisor, .up_fd = -1, .label = label };
+	struct seg_node *n;
+	struct cop_msg msg;
+	int64_t until;
+	cop_ref monitor;
+	uint32_t how_it_went;
+
+	PROC_REQUIRE();
+	memset(r, 0, sizeof *r);
+	if (name && (r->pid = cop_whereis(name)).id != 0)
+		return not_started(r, word("already_started"), EEXIST);
+	until = timeout_ms < 0 ? -1 : proc_deadline_ns(timeout_ms);
+	if (proc_spawn(&how, &r->pid, &monitor) < 0)
+		return not_started(r, word(errno == ENOMEM ? "enomem" : "system_limit"), errno);
+	own_answers(monitor);
+	proc.starting = r->pid.id;
+	for (;;) {
+		if ((n = proc_answer(NODE_ACK, r->pid.id))) {
+			(void)proc_msg(&msg, n);
+			how_it_went = n->tag;
+			proc_done(n);
+			break;
+		}
+		if ((n = proc_answer(NODE_DOWN, monitor.id))) {
+			/* it died before it said anything */
+			(void)proc_msg(&msg, n);
+			proc_done(n);
+			forget(r->pid, monitor, link, true);
+			return not_started(r, msg.reason, ECANCELED);
+		}
+		if (until >= 0 && clock_mono_ns() >= until) {
+			if (link)
+				cop_unlink(r->pid);
+			cop_kill(r->pid);
+			while (!(n = proc_answer(NODE_DOWN, monitor.id)))
+				proc_wait(-1, -2);
+			proc_done(n);
+			return not_started(r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
+		}
+		proc_wait(until, -2);
+	}
+	if ((int)how_it_went == COP_STARTED) {
+		(void)cop_demonitor(monitor, true);
+		return COP_STARTED;
+	}
+	/* wait for its end, so that nothing of it is left when we go on; what the link does to us, it does */
+	while (!(n = proc_answer(NODE_DOWN, monitor.id)))
+		proc_wait(-1, -2);
+	proc_done(n);
+	forget(r->pid, monitor, link, true);
+	r->pid = COP_NOPID;
+	if ((int)how_it_went == COP_IGNORED)
+		return COP_IGNORED;
+	if (msg.reason.kind == COP_EXIT_OTHER && strcmp(msg.reason.text, "already_started") == 0) {
+		r->pid = name ? cop_whereis(name) : COP_NOPID;
+		return not_started(r, msg.reason, EEXIST);
+	}
+	return not_started(r, msg.reason, ECANCELED);
+}
+
+struct server_spec {
+	const struct cop_server_ops *ops;
+	struct server_start start;
+};
+
+static void server_process(void *arg)
+{
+	struct server_spec *s = arg;
+
+	server_run(s->ops, &s->start);
+}
+
+static enum cop_start start(const struct cop_server_ops *ops, const struct cop_server_options *o, bool link,
+    struct cop_started *r)
+{
+	static const struct cop_server_options none;
+	struct server_spec s = { .ops = ops };
+
+	if (!o)
+		o = &none;
+	s.start = (struct server_start){ .name = o->name, .arg = o->arg, .arg_size = o->arg_size,
+		.hibernate_after_ms = o->hibernate_after_ms };
+	return server_start_process(server_process, &s, link, false, o->name, o->name ? o->name : ops->name,
+	    o->timeout_ms == 0 ? COP_INFINITY : o->timeout_ms, r);
+}
+
+enum cop_start cop_server_start_link(const struct cop_server_ops *ops, const struct cop_server_options *options,
+    struct cop_started *started_r)
+{
+	return start(ops, options, true, started_r);
+}
+
+enum cop_start cop_server_start(const struct cop_server_ops *ops, const struct cop_server_options *options,
+    struct cop_started *started_r)
+{
+	return start(ops, options, false, started_r);
+}

@@ -1,0 +1,491 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * The children of a library's supervisor: processes of all kinds, from the core's START to its EXITED. A
+ * start is over when the child has said so on the pipe (an executable: when it executes); a child that said
+ * that its start failed is waited for before the core hears of it. Runs in supervisor processes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fds.h"
+#include "otp/supervisor_private.h"
+
+#define DRAIN_MS 100       /* between looks at what a dead supervisor left */
+#define DRAIN_KILL_MS 5500 /* then it is killed: it has had its time */
+
+int kid_pid_cmp(struct kid *a, struct kid *b)
+{
+	return a->os_pid < b->os_pid ? -1 : a->os_pid > b->os_pid;
+}
+
+RB_GENERATE(kids_by_os_pid, kid, by_os_pid, kid_pid_cmp)
+
+/* --- making and forgetting --- */
+
+static struct sup_child_spec core_spec(const struct cop_child *c)
+{
+	struct sup_child_spec s = {
+		.restart = c->restart, .supervisor = c->supervisor != NULL, .significant = c->significant, .enabled = true,
+	};
+
+	switch (c->shutdown_ms) {
+	case 0:
+		s.shutdown_ms = c->supervisor ? SUP_SHUTDOWN_INFINITY : 5000;
+		break;
+	case COP_SHUTDOWN_INFINITY:
+		s.shutdown_ms = SUP_SHUTDOWN_INFINITY;
+		break;
+	case COP_SHUTDOWN_BRUTAL_KILL:
+		s.shutdown_ms = SUP_SHUTDOWN_BRUTAL;
+		break;
+	case COP_SHUTDOWN_AT_ONCE:
+		s.shutdown_ms = 0;
+		break;
+	default:
+		s.shutdown_ms = c->shutdown_ms;
+		break;
+	}
+	return s;
+}
+
+static bool room_for(struct supervisor *sv, uint32_t slot)
+{
+	uint32_t cap = sv->kids_cap ? sv->kids_cap : 16;
+	struct kid **k;
+
+	while (cap <= slot)
+		cap *= 2;
+	if (cap == sv->kids_cap)
+		return true;
+	k = realloc(sv->kids, cap * sizeof *k);
+	if (!k)
+		return false;
+	memset(k + sv->kids_cap, 0, (cap - sv->kids_cap) * sizeof *k);
+	sv->kids = k;
+	sv->kids_cap = cap;
+	return true;
+}
+
+struct kid *kid_add(struct supervisor *sv, const struct cop_child *spec, struct cop_child *own)
+{
+	struct sup_child_spec core = core_spec(spec);
+	struct kid *k = calloc(1, sizeof *k);
+
+	if (!k || !room_for(sv, sup_slots(sv->core))) {
+		free(k);
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (sup_child_add(sv->core, &core, sup_last(sv->core), &k->slot) < 0) {
+		free(k);
+		return NULL;
+	}
+	k->sv = sv;
+	k->spec = spec;
+	k->own = own;
+	k->down_fd = -1;
+	k->status.fd = -1;
+	memcpy(k->id, spec->id ? spec->id : "", spec->id ? strnlen(spec->id, SUPERVISOR_ID_MAX) : 0);
+	sv->kids[k->slot] = k;
+	return k;
+}
+
+void kid_forget(struct kid *k)
+{
+	struct supervisor *sv = k->sv;
+
+	sv->kids[k->slot] = NULL;
+	loop_timer_cancel(&sv->loop, &k->timer);
+	loop_timer_cancel(&sv->loop, &k->drain);
+	free(k->own);
+	free(k);
+}
+
+/* --- in the new process --- */
+
+/* What is the supervisor's alone must not live on in its children: a pipe's end would never come. */
+static void close_supervisors(struct supervisor *sv, const struct kid *me)
+{
+	uint32_t i;
+
+	loop_after_fork(&sv->loop);
+	fds_close(&sv->up_r);
+	fds_close(&sv->sigfd);
+	fds_close(&sv->down_fd);
+	for (i = 0; i < sv->kids_cap; i++) {
+		struct kid *k = sv->kids[i];
+
+		if (!k)
+			continue;
+		if (k->down_fd >= 0 && k != me)
+			close(k->down_fd);
+		if (k->status.fd >= 0)
+			close(k->status.fd);
+	}
+}
+
+struct birth {
+	struct kid *kid;
+	int down_r;
+};
+
+static void unblock_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGCHLD);
+	sigaddset(&set, SIG_PARENT_DIED);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+static void run_function(const struct cop_child *c)
+{
+	struct cop_started failed;
+
+	if (server_take_name(c->name, &failed) < 0) {
+		server_ack(COP_NOT_STARTED, &failed.reason);
+		proc_die(&failed.reason);
+	}
+	server_ack(COP_STARTED, NULL);
+	fds_close(&proc.up_fd);
+	c->run((void *)(uintptr_t)c->arg);
+}
+
+static void child_process(void *arg)
+{
+	struct birth *b = arg;
+	struct kid *k = b->kid;
+	const struct cop_child *c = k->spec;
+	struct server_start start = { .name = c->name, .arg = c->arg, .arg_size = c->arg_size };
+
+	close_supervisors(k->sv, k);
+	if (k->down_fd >= 0)
+		close(k->down_fd);
+	prctl(PR_SET_CHILD_SUBREAPER, c->supervisor != NULL);
+	unblock_signals();
+	if (c->supervisor)
+		supervisor_main(c->supervisor, b->down_r);
+	if (c->run)
+		run_function(c);
+	else
+		server_run(c->server, &start);
+}
+
+/* --- starting --- */
+
+static void feed(struct kid *k, enum sup_event_type type, enum sup_start_result result, const struct cop_exit *reason)
+{
+	struct sup_event ev = { .type = (uint8_t)type, .slot = k->slot, .result = (uint8_t)result,
+		.now_ms = clock_mono_ms() };
+
+	if (reason)
+		ev.reason = *reason;
+	supervisor_feed(k->sv, &ev);
+}
+
+static void start_failed(struct kid *k, const struct cop_exit *reason)
+{
+	k->starting = false;
+	supervisor_report(k->sv, COP_REPORT_START_ERROR, k, reason);
+	feed(k, SUP_EV_STARTED, SUP_START_FAILED, reason);
+}
+
+static void no_process(struct kid *k, int err)
+{
+	struct cop_exit reason = cop_exit_make_text(COP_EXIT_EXEC, err, "fork");
+
+	start_failed(k, &reason);
+}
+
+static const char *label_of(const struct kid *k)
+{
+	const struct cop_child *c = k->spec;
+
+	if (c->supervisor && c->supervisor->name)
+		return c->supervisor->name;
+	return c->name ? c->name : k->id;
+}
+
+static void is_there(struct kid *k, pid_t os_pid, uint64_t pid)
+{
+	k->os_pid = os_pid;
+	k->pid = pid;
+	RB_INSERT(kids_by_os_pid, &k->sv->pids, k);
+}
+
+static void start_process(struct kid *k)
+{
+	struct birth b = { .kid = k, .down_r = -1 };
+	struct proc_spawn how = { .f = child_process, .arg = &b, .acks = true, .supervisor = k->spec->supervisor != NULL,
+		.up_fd = k->sv->up_w, .label = label_of(k) };
+	int fd[2] = { -1, -1 };
+	cop_pid pid;
+
+	if (k->spec->supervisor) {
+		if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0) {
+			no_process(k, errno);
+			return;
+		}
+		b.down_r = fd[0];
+		k->down_fd = fd[1];
+	}
+	if (proc_spawn(&how, &pid, NULL) < 0) {
+		int err = errno;
+
+		fds_close(&fd[0]);
+		fds_close(&k->down_fd);
+		no_process(k, err);
+		return;
+	}
+	fds_close(&fd[0]);
+	is_there(k, cop_os_pid(pid), pid.id);
+}
+
+static _Noreturn void exec_program(struct kid *k, int status, pid_t parent)
+{
+	sigset_t none;
+	int err, sig;
+
+	setsid();
+	for (sig = 1; sig < NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(137);
+	execvp(k->spec->exec[0], (char *const *)(uintptr_t)k->spec->exec);
+	err = errno;
+	while (write(status, &err, sizeof err) < 0 && errno == EINTR)
+		;
+	_exit(err == ENOENT ? 127 : 126);
+}
+
+/* The end of the status pipe: it executes, or not. */
+static void exec_told(struct loop_source *src, uint32_t events)
+{
+	struct kid *k = src->ctx;
+	int fd = k->status.fd, err = 0;
+
+	(void)events;
+	if (read(fd, &err, sizeof err) == sizeof err)
+		k->exec_err = err;
+	loop_detach(&k->sv->loop, &k->status);
+	close(fd);
+	if (k->exec_err || k->ending || !k->starting)
+		return; /* its death tells the rest */
+	k->starting = false;
+	supervisor_report(k->sv, COP_REPORT_PROGRESS, k, NULL);
+	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
+}
+
+static void start_program(struct kid *k)
+{
+	pid_t me = getpid(), pid;
+	int fd[2];
+
+	if (pipe2(fd, O_CLOEXEC) < 0) {
+		no_process(k, errno);
+		return;
+	}
+	pid = proc_fork_plain();
+	if (pid == 0)
+		exec_program(k, fd[1], me);
+	close(fd[1]);
+	if (pid < 0 || loop_attach(&k->sv->loop, &k->status, fd[0], EPOLLIN, exec_told, k) < 0) {
+		int err = errno;
+
+		close(fd[0]);
+		if (pid > 0) {
+			is_there(k, pid, 0);
+			kill(pid, SIGKILL); /* its death is the failure of the start */
+			return;
+		}
+		no_process(k, err);
+		return;
+	}
+	is_there(k, pid, 0);
+}
+
+void kid_start(struct kid *k)
+{
+	k->sv->starting = k;
+	k->starting = true;
+	k->ending = k->killed = k->acked = k->draining = false;
+	k->exec_err = 0;
+	if (k->spec->exec)
+		start_program(k);
+	else
+		start_process(k);
+}
+
+void kid_acked(struct kid *k, const struct up_ack *ack)
+{
+	k->acked = true;
+	k->how = ack->how;
+	k->how_reason = ack->reason;
+	if (k->how != COP_STARTED || k->ending)
+		return; /* the rest is told by its death */
+	k->starting = false;
+	supervisor_report(k->sv, COP_REPORT_PROGRESS, k, NULL);
+	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
+}
+
+/* --- stopping --- */
+
+void kid_stop(struct kid *k)
+{
+	struct cop_exit shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
+
+	k->ending = true;
+	if (k->os_pid == 0)
+		return; /* what a dead supervisor left is going anyway */
+	if (k->spec->supervisor) {
+		if (write(k->down_fd, "s", 1) < 0 && errno != EPIPE && errno != EAGAIN)
+			kid_kill(k);
+	} else if (k->spec->exec) {
+		kill(k->os_pid, SIGTERM);
+		kill(k->os_pid, SIGCONT);
+	} else {
+		proc_exit_signal(k->pid, proc.id, &shutdown);
+	}
+}
+
+void kid_kill(struct kid *k)
+{
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
+
+	k->ending = k->killed = true;
+	if (k->os_pid == 0)
+		return;
+	if (k->spec->exec)
+		kill(-k->os_pid, SIGKILL);
+	else
+		proc_end_other(k->pid, &killed);
+	kill(k->os_pid, SIGKILL); /* ours and not reaped: the number is its own */
+}
+
+/* --- ends --- */
+
+/* What a dead supervisor's children are to their supervisor, and now to us. */
+static bool has_left(uint64_t dead)
+{
+	uint32_t i, top = atomic_load(&proc.seg.h->slot_top);
+
+	for (i = 1; i < top && i < proc.seg.h->max_procs; i++)
+		if (proc.seg.slots[i].parent == dead && seg_slot_state(&proc.seg, i) != SEG_SLOT_FREE &&
+		    atomic_load(&proc.seg.pids[i]) > 0)
+			return true;
+	return false;
+}
+
+static void kill_left(uint64_t dead)
+{
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
+	uint32_t i, top = atomic_load(&proc.seg.h->slot_top);
+
+	for (i = 1; i < top && i < proc.seg.h->max_procs; i++)
+		if (proc.seg.slots[i].parent == dead && seg_slot_state(&proc.seg, i) == SEG_SLOT_ALIVE)
+			proc_end_other(atomic_load(&proc.seg.slots[i].id), &killed);
+}
+
+static bool expected(const struct kid *k, const struct cop_exit *r)
+{
+	const struct sup_child_spec *s = sup_child_get(k->sv->core, k->slot);
+
+	if (k->killed && s->shutdown_ms == SUP_SHUTDOWN_BRUTAL && r->kind == COP_EXIT_KILLED)
+		return true;
+	if (r->kind == COP_EXIT_SHUTDOWN)
+		return r->text[0] == '\0' || s->restart != SUP_PERMANENT;
+	return r->kind == COP_EXIT_NORMAL && s->restart != SUP_PERMANENT;
+}
+
+static void ended(struct kid *k)
+{
+	struct cop_exit reason = k->end;
+
+	k->sv->n_draining -= k->draining;
+	k->draining = false;
+	loop_timer_cancel(&k->sv->loop, &k->drain);
+	if (k->sv->starting == k)
+		k->sv->starting = NULL;
+	if (k->ending) {
+		k->starting = false;
+		if (!expected(k, &reason))
+			supervisor_report(k->sv, COP_REPORT_SHUTDOWN_ERROR, k, &reason);
+		feed(k, SUP_EV_EXITED, 0, &reason);
+	} else if (!k->starting) {
+		if (sup_child_get(k->sv->core, k->slot)->restart == SUP_PERMANENT || !cop_exit_is_clean(&reason))
+			supervisor_report(k->sv, COP_REPORT_CHILD_TERMINATED, k, &reason);
+		feed(k, SUP_EV_EXITED, 0, &reason);
+	} else if (k->acked && k->how == COP_IGNORED) {
+		k->starting = false;
+		feed(k, SUP_EV_STARTED, SUP_START_IGNORE, NULL);
+	} else {
+		if (k->acked)
+			reason = k->how_reason;
+		else if (k->exec_err)
+			reason = cop_exit_make_text(COP_EXIT_EXEC, k->exec_err, "exec");
+		start_failed(k, &reason);
+	}
+}
+
+static void drain_again(struct loop_timer *t)
+{
+	struct kid *k = t->ctx;
+
+	if (!k->draining)
+		return;
+	if (has_left(k->pid)) {
+		if (clock_mono_ms() - k->drain_since_ms > DRAIN_KILL_MS)
+			kill_left(k->pid);
+		loop_timer_set(&k->sv->loop, t, clock_mono_ms() + DRAIN_MS, drain_again, k);
+		return;
+	}
+	ended(k);
+}
+
+void kid_reaped(struct kid *k, const struct cop_exit *reason)
+{
+	RB_REMOVE(kids_by_os_pid, &k->sv->pids, k);
+	if (k->spec->exec) {
+		kill(-k->os_pid, SIGKILL); /* what it left in its session's group */
+		if (k->status.fd >= 0)
+			exec_told(&k->status, 0);
+	}
+	k->os_pid = 0;
+	fds_close(&k->down_fd);
+	k->end = *reason;
+	if (k->spec->exec && k->ending && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGTERM)
+		k->end = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
+	if (k->spec->exec && k->killed && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGKILL)
+		k->end = cop_exit_make(COP_EXIT_KILLED, 0);
+	if (k->spec->supervisor && has_left(k->pid)) {
+		k->draining = true;
+		k->sv->n_draining++;
+		k->drain_since_ms = clock_mono_ms();
+		loop_timer_set(&k->sv->loop, &k->drain, clock_mono_ms() + DRAIN_MS, drain_again, k);
+		return;
+	}
+	ended(k);
+}
+
+void kids_drained(struct supervisor *sv)
+{
+	uint32_t i;
+
+	for (i = 0; i < sv->kids_cap && sv->n_draining > 0; i++)
+		if (sv->kids[i] && sv->kids[i]->draining && !has_left(sv->kids[i]->pid))
+			ended(sv->kids[i]);
+}
