@@ -11,15 +11,23 @@
 #include "ipc/pool.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/relax.h"
 
 #define PAGE 4096u
 #define CHUNK_PAGES (SEG_CHUNK_BYTES / PAGE)
 #define PROBES 8           /* nodes looked at before the ring grows */
+#define YIELDS 8           /* half of them short sleeps */
 #define CACHED (512u * 1024) /* bytes of a ring that a processor still keeps near: growing beyond costs more than waiting */
+
+static size_t node_size(uint32_t c)
+{
+	return (size_t)SEG_NODE_SMALL << c;
+}
 
 void pool_init(struct pool *p, struct seg *s, uint32_t me)
 {
@@ -27,14 +35,20 @@ void pool_init(struct pool *p, struct seg *s, uint32_t me)
 
 	p->s = s;
 	p->me = me;
+	p->id = atomic_load(&s->slots[me].id);
 	p->bytes = 0;
 	p->n_big = 0;
+	p->spins = 0;
 	for (c = 0; c < SEG_CLASSES; c++) {
 		struct pool_ring *r = &p->ring[c];
 
-		r->n = r->at = r->node = r->total = 0;
-		if (c == 0)
+		r->n = r->in = r->total = r->hasty = 0;
+		r->at = r->end = NULL;
+		if (c == 0) {
 			r->total = SEG_SLOT_NODES;
+			r->at = s->slots[me].nodes;
+			r->end = r->at + SEG_SLOT_NODES * SEG_NODE_SMALL;
+		}
 	}
 }
 
@@ -49,73 +63,88 @@ static uint32_t class_of(size_t len)
 
 /* --- rings --- */
 
-static uint32_t nodes_at(const struct pool *p, uint32_t c, uint32_t at)
-{
-	const struct pool_ring *r = &p->ring[c];
-
-	if (at == r->n)
-		return c == 0 ? SEG_SLOT_NODES : 0;
-	return p->s->chunks[r->chunk[at]].pages * PAGE / (SEG_NODE_SMALL << c);
-}
-
-static struct seg_node *node_at(const struct pool *p, uint32_t c, uint32_t at, uint32_t i)
-{
-	const struct pool_ring *r = &p->ring[c];
-	unsigned char *base = at == r->n ? p->s->slots[p->me].nodes : seg_chunk_data(p->s, r->chunk[at]);
-
-	return (void *)(base + (size_t)i * (SEG_NODE_SMALL << c));
-}
-
-static void advance(struct pool *p, uint32_t c)
+/* The cursor goes to the beginning of chunk[in], or of the slot's own nodes. */
+static void go_to(struct pool *p, uint32_t c, uint32_t in)
 {
 	struct pool_ring *r = &p->ring[c];
 
-	if (++r->node < nodes_at(p, c, r->at))
+	r->in = in;
+	if (in == r->n) {
+		r->at = c == 0 ? p->s->slots[p->me].nodes : NULL;
+		r->end = c == 0 ? r->at + SEG_SLOT_NODES * SEG_NODE_SMALL : NULL;
 		return;
-	r->node = 0;
-	if (++r->at > r->n || nodes_at(p, c, r->at) == 0)
-		r->at = 0;
+	}
+	r->at = seg_chunk_data(p->s, r->chunk[in]);
+	r->end = r->at + p->s->chunks[r->chunk[in]].pages * PAGE / node_size(c) * node_size(c);
 }
 
-static void take(struct seg_node *n, uint32_t c)
+/* At the end of a chunk: on to the next one that has any nodes. */
+static void go_round(struct pool *p, uint32_t c)
 {
+	struct pool_ring *r = &p->ring[c];
+	uint32_t tries;
+
+	for (tries = 0; r->at == r->end && tries <= r->n + 1; tries++)
+		go_to(p, c, r->in >= r->n ? 0 : r->in + 1);
+}
+
+static struct seg_node *take(struct pool *p, uint32_t c, struct seg_node *n)
+{
+	struct pool_ring *r = &p->ring[c];
+
 	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
 	n->class = (uint8_t)c;
+	n->to = p->id;
+	r->at += node_size(c);
+	if (r->hasty)
+		r->hasty--;
+	return n;
 }
 
 static struct seg_node *probe(struct pool *p, uint32_t c, uint32_t probes)
 {
 	struct pool_ring *r = &p->ring[c];
-	struct seg_node *n;
 
 	while (probes-- > 0) {
-		n = node_at(p, c, r->at, r->node);
-		if (seg_node_is_free(p->s, n)) {
-			take(n, c);
-			advance(p, c);
-			__builtin_prefetch(node_at(p, c, r->at, r->node), 1);
-			return n;
-		}
-		advance(p, c);
+		go_round(p, c);
+		if (r->at == r->end)
+			return NULL;
+		if (seg_node_is_free(p->s, (void *)r->at))
+			return take(p, c, (void *)r->at);
+		r->at += node_size(c);
 	}
 	return NULL;
 }
 
-/* Receivers that are awake elsewhere will be done with the oldest one soon. */
-static struct seg_node *wait_for_oldest(struct pool *p, uint32_t c)
+/* A ring that is as large as a processor keeps near should rather be waited for than grow. Receivers that are awake
+ * elsewhere will be done soon, and those that wait for our processor, when they have it. The node that is waited
+ * for lies some way ahead, so that then there is room for many: going on one by one would cost both sides a cache
+ * line's way for each. Receivers that are busy with something else are not waited for again and again. */
+static struct seg_node *wait_for_room(struct pool *p, uint32_t c)
 {
 	struct pool_ring *r = &p->ring[c];
-	struct seg_node *n = node_at(p, c, r->at, r->node);
-	uint32_t i;
+	size_t ahead;
+	struct seg_node *n;
+	uint32_t i, k;
 
-	for (i = 0; i < p->spins; i++) {
-		if (atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE) {
-			take(n, c);
-			advance(p, c);
-			return n;
-		}
-		base_relax();
+	go_round(p, c);
+	ahead = (size_t)(r->end - r->at) / node_size(c) / 2;
+	n = (void *)(r->at + ahead * node_size(c));
+	for (i = 0; i < p->spins; i += 8) {
+		if (atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE)
+			return probe(p, c, 1);
+		for (k = 0; k < 8; k++)
+			base_relax();
 	}
+	for (i = 0; i < YIELDS; i++) {
+		if (atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE)
+			return probe(p, c, 1);
+		if (i < YIELDS / 2)
+			sched_yield();
+		else
+			nanosleep(&(struct timespec){ .tv_nsec = 50000 }, NULL);
+	}
+	r->hasty = r->total;
 	return NULL;
 }
 
@@ -136,7 +165,7 @@ static bool room_for(uint32_t **list, uint32_t n, uint32_t *cap)
 
 static uint32_t page_step(const struct pool *p, uint32_t c, uint32_t have)
 {
-	uint32_t least = (SEG_NODE_SMALL << c) / PAGE, n;
+	uint32_t least = (uint32_t)(node_size(c) / PAGE), n;
 
 	n = have > least ? have : least;
 	if (n == 0)
@@ -146,37 +175,42 @@ static uint32_t page_step(const struct pool *p, uint32_t c, uint32_t have)
 	return n > CHUNK_PAGES - have ? CHUNK_PAGES - have : n;
 }
 
+static int add_chunk(struct pool *p, uint32_t c)
+{
+	struct pool_ring *r = &p->ring[c];
+	bool adopted;
+	long chunk;
+
+	if (p->bytes + SEG_CHUNK_BYTES > p->s->h->quota) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (!room_for(&r->chunk, r->n, &r->cap)) {
+		errno = ENOMEM;
+		return -1;
+	}
+	chunk = seg_chunk_claim(p->s, p->me, (uint8_t)c, 1, &adopted);
+	if (chunk < 0)
+		return -1;
+	r->chunk[r->n++] = (uint32_t)chunk;
+	p->bytes += SEG_CHUNK_BYTES;
+	go_to(p, c, r->n - 1);
+	r->total += (uint32_t)((size_t)(r->end - r->at) / node_size(c));
+	return 0;
+}
+
 /* Asks for more pages of the last chunk, or for a chunk; the cursor goes to what is new. */
 static int grow(struct pool *p, uint32_t c)
 {
 	struct pool_ring *r = &p->ring[c];
 	struct seg_chunk *d;
 	uint32_t have, more;
-	bool adopted;
-	long chunk;
 
 	if (r->n == 0 || p->s->chunks[r->chunk[r->n - 1]].pages == CHUNK_PAGES) {
-		if (p->bytes + SEG_CHUNK_BYTES > p->s->h->quota) {
-			errno = EAGAIN;
+		if (add_chunk(p, c) < 0)
 			return -1;
-		}
-		if (!room_for(&r->chunk, r->n, &r->cap)) {
-			errno = ENOMEM;
-			return -1;
-		}
-		chunk = seg_chunk_claim(p->s, p->me, (uint8_t)c, 1, &adopted);
-		if (chunk < 0)
-			return -1;
-		if (r->at == r->n)
-			r->at++; /* the slot's own nodes come after all chunks */
-		r->chunk[r->n++] = (uint32_t)chunk;
-		p->bytes += SEG_CHUNK_BYTES;
-		have = nodes_at(p, c, r->n - 1);
-		r->total += have;
-		r->at = r->n - 1;
-		r->node = 0;
-		if (have > 0)
-			return 0;
+		if (r->at != r->end)
+			return 0; /* adopted, with pages */
 	}
 	d = &p->s->chunks[r->chunk[r->n - 1]];
 	have = d->pages;
@@ -184,28 +218,29 @@ static int grow(struct pool *p, uint32_t c)
 	if (seg_populate(seg_chunk_data(p->s, r->chunk[r->n - 1]) + (size_t)have * PAGE, (size_t)more * PAGE) < 0)
 		return -1;
 	d->pages = (uint8_t)(have + more);
-	r->total += more * PAGE / (SEG_NODE_SMALL << c);
-	r->at = r->n - 1;
-	r->node = have * PAGE / (SEG_NODE_SMALL << c);
+	r->total += (uint32_t)(more * PAGE / node_size(c));
+	go_to(p, c, r->n - 1);
+	r->at += have * PAGE / node_size(c) * node_size(c);
 	return 0;
 }
 
 static struct seg_node *get_small(struct pool *p, uint32_t c)
 {
 	struct pool_ring *r = &p->ring[c];
-	struct seg_node *n = r->total ? probe(p, c, 1) : NULL;
+	struct seg_node *n = probe(p, c, 1);
 	int err;
 
 	if (n)
 		return n;
-	if (p->spins && r->total * (SEG_NODE_SMALL << c) >= CACHED && (n = wait_for_oldest(p, c)))
+	if (r->total * node_size(c) >= CACHED && r->hasty == 0 && (n = wait_for_room(p, c)))
 		return n;
-	if (r->total && (n = probe(p, c, r->total < PROBES ? r->total : PROBES)))
+	n = probe(p, c, r->total < PROBES ? r->total : PROBES);
+	if (n)
 		return n;
 	if (grow(p, c) == 0)
 		return probe(p, c, r->total);
 	err = errno;
-	n = r->total ? probe(p, c, r->total) : NULL;
+	n = probe(p, c, r->total);
 	errno = err;
 	return n;
 }
@@ -276,23 +311,18 @@ static struct seg_node *get_big(struct pool *p, size_t len)
 	}
 	n->class = SEG_BIG;
 	n->chunks = (uint16_t)want;
-	n->to = atomic_load(&p->s->slots[p->me].id);
+	n->to = p->id;
 	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
 	p->s->chunks[c].pages = 1;
 	return n;
 }
 
-struct seg_node *pool_get(struct pool *p, size_t len)
+struct seg_node *pool_get_slowly(struct pool *p, size_t len)
 {
 	uint32_t c = class_of(len);
 
-	if (c < SEG_CLASSES) {
-		struct seg_node *n = get_small(p, c);
-
-		if (n)
-			n->to = atomic_load_explicit(&p->s->slots[p->me].id, memory_order_relaxed);
-		return n;
-	}
+	if (c < SEG_CLASSES)
+		return get_small(p, c);
 	if (len > (size_t)UINT16_MAX * SEG_CHUNK_BYTES / 2) {
 		errno = EMSGSIZE;
 		return NULL;

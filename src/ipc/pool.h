@@ -12,17 +12,19 @@
 #include "ipc/segment.h"
 
 struct pool_ring {
+	unsigned char *at, *end; /* the cursor, and the end of the memory it is going through */
 	uint32_t *chunk;     /* own chunks of the class; private memory */
 	uint32_t n, cap;
-	uint32_t at;         /* the cursor: in chunk[at], or (smallest class, at == n) in the slot itself; */
-	uint32_t node;       /* the next node there */
+	uint32_t in;         /* the cursor is in chunk[in], or (smallest class, in == n) in the slot itself */
 	uint32_t total;      /* nodes in all */
+	uint32_t hasty;      /* so many more are taken without waiting for receivers */
 };
 
 struct pool {
 	struct seg *s;
 	uint32_t me;
-	uint32_t spins;      /* how long pool_get() may wait for receivers rather than grow; set by the caller */
+	uint64_t id;         /* of slot me */
+	uint32_t spins;      /* PAUSEs that pool_get() may wait for receivers rather than grow; set by the caller */
 	uint64_t bytes;      /* of all chunks */
 	struct pool_ring ring[SEG_CLASSES];
 	uint32_t *big;       /* runs, by their first chunk */
@@ -33,9 +35,26 @@ struct pool {
  * forgotten. */
 void pool_init(struct pool *p, struct seg *s, uint32_t me);
 
-/* Takes a node for len bytes; to, kind and all else are the caller's to fill, state is BUSY. NULL with ENOMEM
- * (the segment is full), EAGAIN (the quota is, until receivers are done) or EMSGSIZE. */
-struct seg_node *pool_get(struct pool *p, size_t len);
+/* Takes a node for len bytes; all but its state, class and `to` (the caller) is the caller's to fill. NULL with
+ * ENOMEM (the segment is full), EAGAIN (the quota is, until receivers are done) or EMSGSIZE. */
+struct seg_node *pool_get_slowly(struct pool *p, size_t len);
+
+static inline struct seg_node *pool_get(struct pool *p, size_t len)
+{
+	struct pool_ring *r = &p->ring[0];
+	struct seg_node *n = (void *)r->at;
+
+	if (__builtin_expect(len > SEG_NODE_ROOM(0) || r->at == r->end ||
+	    atomic_load_explicit(&n->state, memory_order_acquire) != SEG_FREE, 0))
+		return pool_get_slowly(p, len);
+	r->at += SEG_NODE_SMALL;
+	__builtin_prefetch(r->at + 2 * SEG_NODE_SMALL, 1);
+	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
+	n->class = 0;
+	n->to = p->id;
+	return n;
+}
+
 /* Gives a node back, whoever it belongs to. */
 static inline void pool_put(struct seg_node *n)
 {

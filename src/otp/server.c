@@ -28,7 +28,7 @@ static struct {
 	int hibernate_after_ms;
 	struct seg_node *request;  /* the call that is being handled, while it may be turned into its reply */
 	uint64_t request_from, request_ref;
-	bool in_init;
+	struct cop_exit reason;    /* of the last cop_stop() */
 } server;
 
 /* --- what comes next --- */
@@ -50,14 +50,12 @@ struct cop_next cop_ignore(void)
 
 struct cop_next cop_stop(const struct cop_exit *reason)
 {
-	struct cop_next n = next(WHAT_STOP);
-
-	n.reason = *reason;
-	return n;
+	server.reason = *reason;
+	return next(WHAT_STOP);
 }
 
 /* The request's own node carries the reply home if there is room in it: it belongs to the caller's pool. */
-static void *fill_reply(const void *data, size_t len)
+static uint32_t fill_reply(uint32_t tag, const void *data, size_t len)
 {
 	struct seg_node *n = server.request;
 
@@ -66,11 +64,12 @@ static void *fill_reply(const void *data, size_t len)
 	else
 		n = proc_node(len, 0);
 	if (!n)
-		return NULL;
+		return 0;
 	if (len)
 		memmove(seg_node_data(n), data, len);
 	n->len = (uint32_t)len;
-	return n;
+	n->tag = tag;
+	return seg_index_of(&proc.seg, n);
 }
 
 struct cop_next cop_reply_tag(uint32_t tag, const void *data, size_t len)
@@ -78,8 +77,7 @@ struct cop_next cop_reply_tag(uint32_t tag, const void *data, size_t len)
 	struct cop_next n = next(WHAT_OK);
 
 	n.replies = true;
-	n.tag = tag;
-	n.reply = fill_reply(data, len);
+	n.reply = fill_reply(tag, data, len);
 	return n;
 }
 
@@ -93,7 +91,7 @@ struct cop_next cop_stop_reply(const struct cop_exit *reason, const void *data, 
 	struct cop_next n = cop_reply_tag(0, data, len);
 
 	n.what = WHAT_STOP;
-	n.reason = *reason;
+	server.reason = *reason;
 	return n;
 }
 
@@ -111,7 +109,7 @@ struct cop_next cop_then_continue(struct cop_next n, uint32_t tag, const void *d
 	more->from = proc.id;
 	more->ref = 0;
 	atomic_store(&more->kind, NODE_PLAIN);
-	n.more = more;
+	n.more = seg_index_of(&proc.seg, more);
 	n.then = THEN_CONTINUE;
 	return n;
 }
@@ -131,11 +129,10 @@ struct cop_next cop_then_hibernate(struct cop_next n)
 
 /* --- replies --- */
 
-static void send_reply(struct seg_node *n, uint64_t to, uint64_t ref, uint32_t tag)
+static void send_reply(struct seg_node *n, uint64_t to, uint64_t ref)
 {
 	n->from = proc.id;
 	n->ref = ref;
-	n->tag = tag;
 	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
 	(void)proc_send(to, n, false, 0);
 }
@@ -150,7 +147,8 @@ void cop_server_reply(struct cop_from from, uint32_t tag, const void *data, size
 		return;
 	if (len)
 		memcpy(seg_node_data(n), data, len);
-	send_reply(n, from.pid.id, from.ref.id, tag);
+	n->tag = tag;
+	send_reply(n, from.pid.id, from.ref.id);
 }
 
 /* --- the end --- */
@@ -164,12 +162,13 @@ static void terminate(const struct cop_exit *reason)
 static _Noreturn void stop(const struct cop_next *n)
 {
 	uint64_t to = server.request_from, ref = server.request_ref;
+	struct cop_exit reason = server.reason;
 
 	proc.exiting = NULL;
-	terminate(&n->reason);
+	terminate(&reason);
 	if (n->replies && n->reply)
-		send_reply(n->reply, to, ref, n->tag);
-	proc_die(&n->reason);
+		send_reply(seg_node(&proc.seg, n->reply), to, ref);
+	proc_die(&reason);
 }
 
 static _Noreturn void stop_because(const char *word)
@@ -212,7 +211,7 @@ static struct cop_next conclude(struct cop_next n)
 	if (n.what != WHAT_OK)
 		stop_because("bad_return_value");
 	if (n.replies && n.reply)
-		send_reply(n.reply, server.request_from, server.request_ref, n.tag);
+		send_reply(seg_node(&proc.seg, n.reply), server.request_from, server.request_ref);
 	n.replies = false;
 	return n;
 }
@@ -276,10 +275,10 @@ static struct cop_next handle(struct seg_node *node)
 
 static struct cop_next run_continue(struct cop_next n)
 {
-	struct seg_node *node = n.more;
+	struct seg_node *node = seg_node(&proc.seg, n.more);
 	struct cop_msg msg;
 
-	if (!server.ops->handle_continue || !proc_msg(&msg, node))
+	if (!server.ops->handle_continue || !node || !proc_msg(&msg, node))
 		stop_because("bad_continue");
 	n = server.ops->handle_continue(server.state, &msg);
 	proc_done(node);
@@ -407,8 +406,11 @@ _Noreturn void server_run(const struct cop_server_ops *ops, const struct server_
 		not_started(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "enomem" });
 	if (ops->init)
 		n = ops->init(server.state, start->arg, start->arg_size);
-	if (n.what == WHAT_STOP)
-		not_started(&n.reason);
+	if (n.what == WHAT_STOP) {
+		struct cop_exit reason = server.reason;
+
+		not_started(&reason);
+	}
 	if (n.what == WHAT_IGNORE) {
 		struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0);
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "base/apart.h"
 #include "otp/sup_private.h"
 
 static bool flags_ok(const struct sup_flags *f)
@@ -51,7 +52,7 @@ void sup_destroy(struct sup **s)
 	if (!*s)
 		return;
 	sup_intensity_fini(&(*s)->intensity);
-	free((*s)->child);
+	apart_free((*s)->child, (*s)->cap * sizeof *(*s)->child);
 	free(*s);
 	*s = NULL;
 }
@@ -67,7 +68,7 @@ static int grow(struct sup *s)
 		errno = EOVERFLOW;
 		return -1;
 	}
-	c = reallocarray(s->child, cap, sizeof *c);
+	c = apart_grow(s->child, s->cap * sizeof *c, cap * sizeof *c);
 	if (!c)
 		return -1;
 	s->child = c;

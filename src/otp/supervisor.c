@@ -12,6 +12,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,6 +172,25 @@ static void read_up(struct supervisor *sv)
 	}
 }
 
+#define QUICK_START_NS 100000 /* a start that is over so soon is not worth sleeping for */
+
+/* A child's init is mostly over before we could sleep and be woken. */
+static void spin_for_start(struct supervisor *sv)
+{
+	const struct kid *k = sv->starting;
+	int64_t until;
+
+	if (!k || !k->starting || k->acked || k->os_pid == 0 || k->kind == KID_PROGRAM || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return;
+	until = clock_mono_ns() + QUICK_START_NS;
+	while (sv->starting == k && k->starting && !k->acked && clock_mono_ns() < until) {
+		struct pollfd p = { .fd = sv->up_r, .events = POLLIN };
+
+		if (poll(&p, 1, 0) > 0)
+			read_up(sv);
+	}
+}
+
 static void up_ready(struct loop_source *src, uint32_t events)
 {
 	(void)events;
@@ -192,6 +212,25 @@ static void reaped(void *ctx, int os_pid, uint64_t id, const struct cop_exit *re
 	kids_drained(sv);
 }
 
+#define FEW_KIDS 100       /* of which asking for any dead one costs nothing to speak of */
+#define REAP_LATER_MS 5
+
+static void reap_rest(struct loop_timer *t)
+{
+	proc_reap(0, true, reaped, t->ctx);
+}
+
+/* A signal names one death, but those of one instant merge. Asking for others looks at every child: with many, and a
+ * death in hand, that is done once for all that come within some milliseconds. */
+static void reap(struct supervisor *sv, int first)
+{
+	bool few = sv->n_kids <= FEW_KIDS;
+
+	proc_reap(first, few, reaped, sv);
+	if (!few && !sv->reap_later.armed)
+		loop_timer_set(&sv->loop, &sv->reap_later, clock_mono_ms() + REAP_LATER_MS, reap_rest, sv);
+}
+
 static void signalled(struct loop_source *src, uint32_t events)
 {
 	struct supervisor *sv = src->ctx;
@@ -203,7 +242,7 @@ static void signalled(struct loop_source *src, uint32_t events)
 	while (read(sv->sigfd, &si, sizeof si) == sizeof si) {
 		if (si.ssi_signo == SIGCHLD) {
 			deaths = true;
-			first = first ? first : (int)si.ssi_pid;
+			first = (int)si.ssi_pid;
 		} else if (si.ssi_signo == (uint32_t)SIG_PARENT_DIED) {
 			struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 
@@ -211,7 +250,7 @@ static void signalled(struct loop_source *src, uint32_t events)
 		}
 	}
 	if (deaths)
-		proc_reap(first, reaped, sv);
+		reap(sv, first);
 }
 
 /* An order from above, or its end. */
@@ -317,6 +356,7 @@ static void run(struct supervisor *sv)
 	for (;;) {
 		bool sleeps;
 
+		spin_for_start(sv);
 		read_mailbox(sv);
 		sleeps = inbox_sleeps_in_poll(proc.slot);
 		if (loop_turn(&sv->loop, sleeps || !sup_call_room(sv->core) ? -1 : 0) < 0)
@@ -358,7 +398,7 @@ _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd)
 		refuse(errno == ENOMEM ? "enomem" : "system_limit");
 	supervisor_report(&sv, COP_REPORT_INIT, NULL, NULL);
 	for (i = 0; i < spec->n_children && !spec->dynamic; i++)
-		if (!kid_add(&sv, &spec->children[i], NULL))
+		if (!kid_add(&sv, &spec->children[i], NULL, 0))
 			refuse(errno == ENOMEM ? "enomem" : "bad_combination");
 	init.now_ms = clock_mono_ms();
 	supervisor_feed(&sv, &init);

@@ -76,9 +76,9 @@ static void start_child(struct supervisor *sv, const struct cop_msg *msg)
 			answer_with(msg, COP_NOT_STARTED, EEXIST, 0, "already_present");
 		return;
 	}
-	k = kid_add(sv, c, c);
+	k = kid_add(sv, c, msg->data, msg->len);
+	free(c);
 	if (!k) {
-		free(c);
 		if (errno == EOVERFLOW)
 			answer_with(msg, COP_NOT_STARTED, EOVERFLOW, 0, "max_children");
 		else
@@ -184,7 +184,7 @@ static void which_children(struct supervisor *sv, const struct cop_msg *msg)
 
 		memcpy(info[n].id, k->id, sizeof k->id);
 		info[n].state = is_running(st) ? COP_CHILD_RUNNING : is_restarting(st) ? COP_CHILD_RESTARTING : COP_CHILD_UNDEFINED;
-		info[n].supervisor = k->spec->supervisor != NULL;
+		info[n].supervisor = k->kind == KID_SUPERVISOR;
 		if (is_running(st)) {
 			info[n].pid.id = k->pid;
 			info[n].os_pid = k->os_pid;

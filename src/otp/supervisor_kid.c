@@ -9,12 +9,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "base/clock.h"
 #include "base/fds.h"
 #include "otp/supervisor_private.h"
@@ -66,36 +68,90 @@ static bool room_for(struct supervisor *sv, uint32_t slot)
 		cap *= 2;
 	if (cap == sv->kids_cap)
 		return true;
-	k = realloc(sv->kids, cap * sizeof *k);
+	k = apart_grow(sv->kids, sv->kids_cap * sizeof *k, cap * sizeof *k);
 	if (!k)
 		return false;
-	memset(k + sv->kids_cap, 0, (cap - sv->kids_cap) * sizeof *k);
 	sv->kids = k;
 	sv->kids_cap = cap;
 	return true;
 }
 
-struct kid *kid_add(struct supervisor *sv, const struct cop_child *spec, struct cop_child *own)
+#define KIDS_AT_ONCE 128
+
+/* The first few from ordinary memory; then by the block, apart. */
+static struct kid *new_kid(struct supervisor *sv)
+{
+	struct kid *k;
+	size_t i;
+
+	if (!sv->free_kids && sv->n_kids < KIDS_AT_ONCE)
+		return calloc(1, sizeof *k);
+	if (!sv->free_kids) {
+		size_t size = KIDS_AT_ONCE * sizeof *k;
+
+		k = apart_grow(NULL, 0, size < APART_FROM ? APART_FROM : size);
+		for (i = 0; k && i < KIDS_AT_ONCE; i++) {
+			k[i].next_free = sv->free_kids;
+			sv->free_kids = &k[i];
+		}
+	}
+	k = sv->free_kids;
+	if (k) {
+		sv->free_kids = k->next_free;
+		memset(k, 0, sizeof *k);
+	}
+	return k;
+}
+
+static void give_back(struct supervisor *sv, struct kid *k)
+{
+	free(k->packed);
+	k->packed = NULL;
+	k->next_free = sv->free_kids;
+	sv->free_kids = k;
+}
+
+static enum kid_kind kind_of(const struct cop_child *c)
+{
+	if (c->supervisor)
+		return KID_SUPERVISOR;
+	return c->exec ? KID_PROGRAM : c->run ? KID_FUNCTION : KID_SERVER;
+}
+
+struct kid *kid_add(struct supervisor *sv, const struct cop_child *spec, const void *packed, size_t len)
 {
 	struct sup_child_spec core = core_spec(spec);
-	struct kid *k = calloc(1, sizeof *k);
+	struct kid *k = new_kid(sv);
+	int err;
 
-	if (!k || !room_for(sv, sup_slots(sv->core))) {
-		free(k);
+	if (!k) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (packed)
+		k->packed = malloc(len);
+	if ((packed && !k->packed) || !room_for(sv, sup_slots(sv->core))) {
+		give_back(sv, k);
 		errno = ENOMEM;
 		return NULL;
 	}
 	if (sup_child_add(sv->core, &core, sup_last(sv->core), &k->slot) < 0) {
-		free(k);
+		err = errno;
+		give_back(sv, k);
+		errno = err;
 		return NULL;
 	}
+	if (packed)
+		memcpy(k->packed, packed, len);
+	k->packed_len = len;
 	k->sv = sv;
-	k->spec = spec;
-	k->own = own;
+	k->spec = packed ? NULL : spec;
+	k->kind = (uint8_t)kind_of(spec);
 	k->down_fd = -1;
 	k->status.fd = -1;
 	memcpy(k->id, spec->id ? spec->id : "", spec->id ? strnlen(spec->id, SUPERVISOR_ID_MAX) : 0);
 	sv->kids[k->slot] = k;
+	sv->n_kids++;
 	return k;
 }
 
@@ -106,14 +162,50 @@ void kid_forget(struct kid *k)
 	sv->kids[k->slot] = NULL;
 	loop_timer_cancel(&sv->loop, &k->timer);
 	loop_timer_cancel(&sv->loop, &k->drain);
-	free(k->own);
-	free(k);
+	sv->n_kids--;
+	give_back(sv, k);
+}
+
+/* --- descriptors that new processes must not keep --- */
+
+static int keep_from_children(struct supervisor *sv, int fd)
+{
+	int *l;
+
+	if (sv->n_fds == sv->cap_fds) {
+		l = realloc(sv->fds, (sv->cap_fds * 2 + 16) * sizeof *l);
+		if (!l)
+			return -1;
+		sv->fds = l;
+		sv->cap_fds = sv->cap_fds * 2 + 16;
+	}
+	sv->fds[sv->n_fds++] = fd;
+	return 0;
+}
+
+static void close_kept(struct supervisor *sv, int *fd)
+{
+	uint32_t i;
+
+	for (i = 0; i < sv->n_fds && *fd >= 0; i++)
+		if (sv->fds[i] == *fd) {
+			sv->fds[i] = sv->fds[--sv->n_fds];
+			break;
+		}
+	fds_close(fd);
 }
 
 /* --- in the new process --- */
 
+/* Everything that it needs of what is kept apart. */
+struct birth {
+	struct supervisor *sv;
+	const struct cop_child *spec;
+	int down_r;
+};
+
 /* What is the supervisor's alone must not live on in its children: a pipe's end would never come. */
-static void close_supervisors(struct supervisor *sv, const struct kid *me)
+static void close_supervisors(struct supervisor *sv)
 {
 	uint32_t i;
 
@@ -121,22 +213,9 @@ static void close_supervisors(struct supervisor *sv, const struct kid *me)
 	fds_close(&sv->up_r);
 	fds_close(&sv->sigfd);
 	fds_close(&sv->down_fd);
-	for (i = 0; i < sv->kids_cap; i++) {
-		struct kid *k = sv->kids[i];
-
-		if (!k)
-			continue;
-		if (k->down_fd >= 0 && k != me)
-			close(k->down_fd);
-		if (k->status.fd >= 0)
-			close(k->status.fd);
-	}
+	for (i = 0; i < sv->n_fds; i++)
+		close(sv->fds[i]);
 }
-
-struct birth {
-	struct kid *kid;
-	int down_r;
-};
 
 static void unblock_signals(void)
 {
@@ -164,13 +243,10 @@ static void run_function(const struct cop_child *c)
 static void child_process(void *arg)
 {
 	struct birth *b = arg;
-	struct kid *k = b->kid;
-	const struct cop_child *c = k->spec;
+	const struct cop_child *c = b->spec;
 	struct server_start start = { .name = c->name, .arg = c->arg, .arg_size = c->arg_size };
 
-	close_supervisors(k->sv, k);
-	if (k->down_fd >= 0)
-		close(k->down_fd);
+	close_supervisors(b->sv);
 	prctl(PR_SET_CHILD_SUBREAPER, c->supervisor != NULL);
 	unblock_signals();
 	if (c->supervisor)
@@ -207,10 +283,8 @@ static void no_process(struct kid *k, int err)
 	start_failed(k, &reason);
 }
 
-static const char *label_of(const struct kid *k)
+static const char *label_of(const struct kid *k, const struct cop_child *c)
 {
-	const struct cop_child *c = k->spec;
-
 	if (c->supervisor && c->supervisor->name)
 		return c->supervisor->name;
 	return c->name ? c->name : k->id;
@@ -223,27 +297,36 @@ static void is_there(struct kid *k, pid_t os_pid, uint64_t pid)
 	RB_INSERT(kids_by_os_pid, &k->sv->pids, k);
 }
 
-static void start_process(struct kid *k)
+static void start_process(struct kid *k, const struct cop_child *c)
 {
-	struct birth b = { .kid = k, .down_r = -1 };
-	struct proc_spawn how = { .f = child_process, .arg = &b, .acks = true, .supervisor = k->spec->supervisor != NULL,
-		.up_fd = k->sv->up_w, .label = label_of(k) };
+	struct supervisor *sv = k->sv;
+	struct birth b = { .sv = sv, .spec = c, .down_r = -1 };
+	char label[SEG_NAME];
+	struct proc_spawn how = { .f = child_process, .arg = &b, .acks = true, .supervisor = c->supervisor != NULL,
+		.up_fd = sv->up_w, .label = label };
 	int fd[2] = { -1, -1 };
 	cop_pid pid;
 
-	if (k->spec->supervisor) {
+	strlcpy(label, label_of(k, c), sizeof label);
+	if (c->supervisor) {
 		if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0) {
 			no_process(k, errno);
 			return;
 		}
 		b.down_r = fd[0];
 		k->down_fd = fd[1];
+		if (keep_from_children(sv, fd[1]) < 0) {
+			fds_close(&fd[0]);
+			fds_close(&k->down_fd);
+			no_process(k, ENOMEM);
+			return;
+		}
 	}
 	if (proc_spawn(&how, &pid, NULL) < 0) {
 		int err = errno;
 
 		fds_close(&fd[0]);
-		fds_close(&k->down_fd);
+		close_kept(sv, &k->down_fd);
 		no_process(k, err);
 		return;
 	}
@@ -251,7 +334,7 @@ static void start_process(struct kid *k)
 	is_there(k, cop_os_pid(pid), pid.id);
 }
 
-static _Noreturn void exec_program(struct kid *k, int status, pid_t parent)
+static _Noreturn void exec_program(const char *const *exec, int status, pid_t parent)
 {
 	sigset_t none;
 	int err, sig;
@@ -265,7 +348,7 @@ static _Noreturn void exec_program(struct kid *k, int status, pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(137);
-	execvp(k->spec->exec[0], (char *const *)(uintptr_t)k->spec->exec);
+	execvp(exec[0], (char *const *)(uintptr_t)exec);
 	err = errno;
 	while (write(status, &err, sizeof err) < 0 && errno == EINTR)
 		;
@@ -282,7 +365,7 @@ static void exec_told(struct loop_source *src, uint32_t events)
 	if (read(fd, &err, sizeof err) == sizeof err)
 		k->exec_err = err;
 	loop_detach(&k->sv->loop, &k->status);
-	close(fd);
+	close_kept(k->sv, &fd);
 	if (k->exec_err || k->ending || !k->starting)
 		return; /* its death tells the rest */
 	k->starting = false;
@@ -290,7 +373,7 @@ static void exec_told(struct loop_source *src, uint32_t events)
 	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
 }
 
-static void start_program(struct kid *k)
+static void start_program(struct kid *k, const struct cop_child *c)
 {
 	pid_t me = getpid(), pid;
 	int fd[2];
@@ -301,12 +384,13 @@ static void start_program(struct kid *k)
 	}
 	pid = proc_fork_plain();
 	if (pid == 0)
-		exec_program(k, fd[1], me);
+		exec_program(c->exec, fd[1], me);
 	close(fd[1]);
-	if (pid < 0 || loop_attach(&k->sv->loop, &k->status, fd[0], EPOLLIN, exec_told, k) < 0) {
+	if (pid < 0 || keep_from_children(k->sv, fd[0]) < 0 ||
+	    loop_attach(&k->sv->loop, &k->status, fd[0], EPOLLIN, exec_told, k) < 0) {
 		int err = errno;
 
-		close(fd[0]);
+		close_kept(k->sv, &fd[0]);
 		if (pid > 0) {
 			is_there(k, pid, 0);
 			kill(pid, SIGKILL); /* its death is the failure of the start */
@@ -320,14 +404,24 @@ static void start_program(struct kid *k)
 
 void kid_start(struct kid *k)
 {
+	struct cop_child *own = NULL;
+
 	k->sv->starting = k;
 	k->starting = true;
 	k->ending = k->killed = k->acked = k->draining = false;
 	k->exec_err = 0;
-	if (k->spec->exec)
-		start_program(k);
+	if (k->packed) {
+		own = supervisor_unpack(k->packed, k->packed_len);
+		if (!own) {
+			no_process(k, ENOMEM);
+			return;
+		}
+	}
+	if (k->kind == KID_PROGRAM)
+		start_program(k, own ? own : k->spec);
 	else
-		start_process(k);
+		start_process(k, own ? own : k->spec);
+	free(own); /* the new process has its copy */
 }
 
 void kid_acked(struct kid *k, const struct up_ack *ack)
@@ -351,10 +445,10 @@ void kid_stop(struct kid *k)
 	k->ending = true;
 	if (k->os_pid == 0)
 		return; /* what a dead supervisor left is going anyway */
-	if (k->spec->supervisor) {
+	if (k->kind == KID_SUPERVISOR) {
 		if (write(k->down_fd, "s", 1) < 0 && errno != EPIPE && errno != EAGAIN)
 			kid_kill(k);
-	} else if (k->spec->exec) {
+	} else if (k->kind == KID_PROGRAM) {
 		kill(k->os_pid, SIGTERM);
 		kill(k->os_pid, SIGCONT);
 	} else {
@@ -369,7 +463,7 @@ void kid_kill(struct kid *k)
 	k->ending = k->killed = true;
 	if (k->os_pid == 0)
 		return;
-	if (k->spec->exec)
+	if (k->kind == KID_PROGRAM)
 		kill(-k->os_pid, SIGKILL);
 	else
 		proc_end_other(k->pid, &killed);
@@ -459,19 +553,19 @@ static void drain_again(struct loop_timer *t)
 void kid_reaped(struct kid *k, const struct cop_exit *reason)
 {
 	RB_REMOVE(kids_by_os_pid, &k->sv->pids, k);
-	if (k->spec->exec) {
+	if (k->kind == KID_PROGRAM) {
 		kill(-k->os_pid, SIGKILL); /* what it left in its session's group */
 		if (k->status.fd >= 0)
 			exec_told(&k->status, 0);
 	}
 	k->os_pid = 0;
-	fds_close(&k->down_fd);
+	close_kept(k->sv, &k->down_fd);
 	k->end = *reason;
-	if (k->spec->exec && k->ending && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGTERM)
+	if (k->kind == KID_PROGRAM && k->ending && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGTERM)
 		k->end = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
-	if (k->spec->exec && k->killed && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGKILL)
+	if (k->kind == KID_PROGRAM && k->killed && reason->kind == COP_EXIT_SIGNAL && reason->value == SIGKILL)
 		k->end = cop_exit_make(COP_EXIT_KILLED, 0);
-	if (k->spec->supervisor && has_left(k->pid)) {
+	if (k->kind == KID_SUPERVISOR && has_left(k->pid)) {
 		k->draining = true;
 		k->sv->n_draining++;
 		k->drain_since_ms = clock_mono_ms();

@@ -48,11 +48,16 @@ const struct cop_supervisor *partition_expand(const struct cop_supervisor *spec)
 
 /* --- the process --- */
 
+enum kid_kind { KID_SERVER, KID_FUNCTION, KID_SUPERVISOR, KID_PROGRAM };
+
+/* In memory that children do not get (base/apart.h): what a new process needs is in struct birth. */
 struct kid {
 	struct supervisor *sv;
 	uint32_t slot;           /* of the core */
-	const struct cop_child *spec;
-	struct cop_child *own;   /* spec, if it came by start_child */
+	const struct cop_child *spec; /* in the supervisor's own; NULL: */
+	void *packed;            /* one that came by start_child: as it came */
+	size_t packed_len;
+	uint8_t kind;            /* enum kid_kind */
 	char id[SUPERVISOR_ID_MAX + 1];
 	pid_t os_pid;            /* 0: no process */
 	uint64_t pid;            /* of the present or last process; 0: an executable's */
@@ -63,6 +68,7 @@ struct kid {
 	int32_t how;
 	struct cop_exit how_reason;
 	int down_fd;             /* a nested supervisor's orders; -1 */
+	struct kid *next_free;
 	struct loop_source status; /* an executable's: whether it could be executed */
 	int exec_err;
 	bool draining;           /* a supervisor that is dead, but not all it has left */
@@ -83,8 +89,13 @@ struct supervisor {
 	const struct cop_supervisor *spec;
 	struct loop loop;
 	struct sup *core;
-	struct kid **kids;       /* by slot of the core */
+	struct kid **kids;       /* by slot of the core; apart, as they are */
 	uint32_t kids_cap;
+	uint32_t n_kids;
+	struct kid *free_kids;
+	int *fds;                /* what new processes must not keep: ends of pipes that are for one child alone */
+	uint32_t n_fds, cap_fds;
+	struct loop_timer reap_later;
 	struct kids_by_os_pid pids;
 	struct call calls[SUP_CALLS_MAX];
 	int up_r, up_w, sigfd;
@@ -106,8 +117,9 @@ void supervisor_report(struct supervisor *sv, enum cop_report_kind kind, struct 
 /* supervisor_kid.c */
 int kid_pid_cmp(struct kid *a, struct kid *b);
 RB_PROTOTYPE(kids_by_os_pid, kid, by_os_pid, kid_pid_cmp)
-/* Adds a child to the core; own: its specification is the kid's. NULL with the errno of sup_child_add(). */
-struct kid *kid_add(struct supervisor *sv, const struct cop_child *spec, struct cop_child *own);
+/* Adds a child to the core. packed, if not NULL: spec as it came, which is copied. NULL with the errno of
+ * sup_child_add(). */
+struct kid *kid_add(struct supervisor *sv, const struct cop_child *spec, const void *packed, size_t len);
 void kid_forget(struct kid *k);
 void kid_start(struct kid *k);
 void kid_stop(struct kid *k);

@@ -287,9 +287,8 @@ static void get_child(struct reader *r, struct cop_child *c, int depth)
 		c->exec = get_exec(r);
 }
 
-struct cop_child *supervisor_unpack(const void *buf, size_t len)
+static struct cop_child *unpack(const void *buf, size_t len, size_t room, size_t *used_r)
 {
-	size_t room = sizeof(struct cop_child) + 24 * len + 4096; /* a byte that arrives becomes no more */
 	struct reader r = { .full = false };
 	struct cop_child *c = malloc(room);
 
@@ -307,5 +306,13 @@ struct cop_child *supervisor_unpack(const void *buf, size_t len)
 		errno = EBADMSG;
 		return NULL;
 	}
+	*used_r = (size_t)(r.at - (char *)c);
 	return c;
+}
+
+struct cop_child *supervisor_unpack(const void *buf, size_t len)
+{
+	size_t used;
+
+	return unpack(buf, len, sizeof(struct cop_child) + 24 * len + 4096, &used); /* a byte becomes no more */
 }

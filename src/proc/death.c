@@ -152,10 +152,10 @@ static bool reap_one(idtype_t type, id_t which, proc_reaped_f *found, void *ctx)
 	return true;
 }
 
-void proc_reap(int first, proc_reaped_f *found, void *ctx)
+void proc_reap(int first, bool all, proc_reaped_f *found, void *ctx)
 {
-	if (first > 0)
-		(void)reap_one(P_PID, (id_t)first, found, ctx);
-	while (reap_one(P_ALL, 0, found, ctx))
+	bool any = first > 0 && reap_one(P_PID, (id_t)first, found, ctx);
+
+	while ((all || !any) && reap_one(P_ALL, 0, found, ctx))
 		;
 }

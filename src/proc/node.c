@@ -90,7 +90,7 @@ static void kill_rest(struct root *r)
 	atomic_store(&proc.seg.h->ending, 1);
 	for (;;) {
 		kill_all();
-		proc_reap(0, found, r);
+		proc_reap(0, true, found, r);
 		memset(&si, 0, sizeof si);
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)
 			return;
@@ -116,7 +116,7 @@ static void serve(struct root *r, const sigset_t *set)
 	while (!r->first_over) {
 		sig = sigwaitinfo(set, &si);
 		if (sig == SIGCHLD || sig < 0)
-			proc_reap(sig == SIGCHLD ? si.si_pid : 0, found, r);
+			proc_reap(sig == SIGCHLD ? si.si_pid : 0, true, found, r);
 		else if (sig == SIGTERM || sig == SIGINT || sig == SIGQUIT)
 			asked(r);
 		/* SIGURG: messages to the root; nobody answers */

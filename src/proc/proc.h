@@ -88,6 +88,7 @@ struct proc {
 
 	uint32_t last_from;      /* slot of the last sender */
 	uint32_t budget;         /* PAUSEs to spend on waiting for anybody */
+	uint32_t streak;         /* batches of one-way messages taken since it slept */
 
 	int epfd, sigfd;         /* -1 until descriptors or signals are selected */
 	uint64_t selected_signals;
@@ -109,7 +110,8 @@ _Noreturn void proc_not_in_node(const char *what);
 
 static inline uint64_t proc_new_ref(uint32_t node)
 {
-	return (++proc.serial << 32) | node;
+	proc.serial++;
+	return (proc.serial << 32) | node;
 }
 
 /* --- spawn.c --- */
@@ -151,11 +153,10 @@ struct cop_exit proc_exit_reason(uint32_t slot, int wstatus);
 /* Everything that the death of a slot's process leads to for others: name, links, monitors, memory. The process
  * must be dead. May be done again after it was interrupted. The slot is free afterwards. */
 void proc_bury(uint32_t slot, const struct cop_exit *reason);
-/* Calls found() for each child that has ended, buried by then (slot of a former process; -1 if it had none), and
- * reaps it. first: a pid that is known to have ended, or 0. */
+/* Buries and reaps children that have ended, and calls found() for each (id 0: it was no process of the node). first:
+ * a pid that is known to have ended, or 0. all: every one that there is, which looks at all children. */
 typedef void proc_reaped_f(void *ctx, int os_pid, uint64_t id, const struct cop_exit *reason, int wstatus);
-void proc_reap(int first, proc_reaped_f *found, void *ctx);
-/* Before a child's death is believed: may tell its real reason (a supervisor that knows better). */
+void proc_reap(int first, bool all, proc_reaped_f *found, void *ctx);
 
 /* --- signal.c --- */
 /* Takes in what is in the inbox: signals act, messages go to the queue. 1 if anything came, 0, or -1 with ENOMEM.

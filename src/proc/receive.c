@@ -409,6 +409,7 @@ void proc_wait(int64_t until_ns, int who)
 		until_ns = timer;
 	if (until_ns != 0 && who == -1 && spin_for_anybody())
 		return;
+	proc.streak = 0;
 	if (proc.pool.n_big)
 		pool_trim(&proc.pool, false);
 	if (proc.epfd >= 0)

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fds.h"
 #include "proc/proc.h"
 
@@ -75,6 +76,14 @@ static void install_handler(void)
 
 /* --- the new process --- */
 
+/* References of different processes differ in the node they name; of different lives of a slot, in this. */
+static uint64_t first_serial(void)
+{
+	uint64_t x = proc.id ^ (uint64_t)clock_mono_ns() << 17;
+
+	return (x * 0x9e3779b97f4a7c15ull) >> 32;
+}
+
 void proc_become(uint32_t me, const struct proc_spawn *how)
 {
 	struct seg_slot *p = &proc.seg.slots[me];
@@ -87,7 +96,7 @@ void proc_become(uint32_t me, const struct proc_spawn *how)
 	proc.starter_waits = how->acks;
 	proc.is_parent = how->supervisor;
 	proc.up_fd = how->up_fd;
-	proc.serial = (uint32_t)arc4random();
+	proc.serial = first_serial();
 	proc.n_timers = 0;
 	proc.n_requests = 0;
 	memset(proc.request, 0, sizeof proc.request);

@@ -70,7 +70,7 @@ asked_for() {
 if [ -n "${COP_SANITIZERS:-}" ]; then
 	skip "the supervisor core makes no system call" "the sanitizers call everything"
 else
-	asked_for 'sup_[!c]*' '|__errno_location|calloc|malloc|realloc|reallocarray|free' |
+	asked_for 'sup_[!c]*' '|__errno_location|calloc|malloc|realloc|reallocarray|free|apart_grow|apart_free' |
 		empty "the supervisor core's lists ask for memory only"
 	asked_for sup_core '' | empty "the supervisor core's decisions ask for nothing"
 fi

@@ -23,16 +23,12 @@ struct cop_from {
 	cop_ref ref;
 };
 
-/* What a server does next. Made by the functions below only. */
+/* What a server does next. Made by the functions below only, and returned at once: two of them at a time are
+ * one too many. */
 struct cop_next {
-	uint8_t what;       /* the library's */
-	uint8_t then;
-	bool replies;
+	uint8_t what, then, replies, unused; /* the library's, as all the rest */
 	int32_t timeout_ms;
-	uint32_t tag;       /* of what it continues with */
-	void *reply;        /* filled, to be sent */
-	void *more;         /* what it continues with */
-	struct cop_exit reason;
+	uint32_t reply, more;
 };
 
 /* {:ok, state} of init, {:noreply, state} of the others. */
