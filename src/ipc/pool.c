@@ -22,7 +22,8 @@
 #define CHUNK_PAGES (SEG_CHUNK_BYTES / PAGE)
 #define PROBES 8           /* nodes looked at before the ring grows */
 #define YIELDS 8           /* half of them short sleeps */
-#define CACHED (512u * 1024) /* bytes of a ring that a processor still keeps near: growing beyond costs more than waiting */
+/* Bytes of a ring that a processor still keeps near: growing beyond costs more than waiting. */
+#define CACHED (512u * 1024)
 
 static size_t node_size(uint32_t c)
 {

@@ -61,7 +61,9 @@ static void start_child(struct supervisor *sv, const struct cop_msg *msg)
 	struct kid *k;
 
 	if (!c) {
-		answer_with(msg, COP_NOT_STARTED, errno == ENOMEM ? ENOMEM : EINVAL, 0, errno == ENOMEM ? "enomem" : "invalid_child_spec");
+		bool enomem = errno == ENOMEM;
+
+		answer_with(msg, COP_NOT_STARTED, enomem ? ENOMEM : EINVAL, 0, enomem ? "enomem" : "invalid_child_spec");
 		return;
 	}
 	fault = supervisor_child_fault(c, sv->spec);

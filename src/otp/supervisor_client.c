@@ -72,7 +72,8 @@ static int done(const struct supervisor_reply *r)
 	return -1;
 }
 
-enum cop_start cop_supervisor_start_child(struct cop_dest sup, const struct cop_child *child, struct cop_started *started_r)
+enum cop_start cop_supervisor_start_child(struct cop_dest sup, const struct cop_child *child,
+    struct cop_started *started_r)
 {
 	struct supervisor_reply r;
 	size_t size = 4096, len;

@@ -30,7 +30,8 @@
 #define SERIAL16(c) ((uint32_t)((c) >> 25) & 0xffff)
 #define VERSION(c) ((c) >> 41)
 #define CONTROL(version, serial, slot, place) \
-	((uint64_t)(version) << 41 | (uint64_t)((serial) & 0xffff) << 25 | (uint64_t)(slot) << 5 | (uint64_t)(place) << 1 | BUSY)
+	((uint64_t)(version) << 41 | (uint64_t)((serial) & 0xffff) << 25 | (uint64_t)(slot) << 5 | \
+	    (uint64_t)(place) << 1 | BUSY)
 #define IDLE(version) ((uint64_t)(version) << 41)
 #define ENTRY(serial, slot) ((uint64_t)(serial) << 32 | (uint64_t)(slot) << 1 | 1)
 #define ENTRY_SLOT(e) ((uint32_t)((e) >> 1) & 0xfffff)

@@ -96,7 +96,7 @@ int cop_spawn_monitor(cop_proc_f *f, void *arg, cop_pid *pid_r, cop_ref *ref_r)
 
 /* Ends the calling process with a reason. In a callback of a server, its terminate runs first, as after
  * an exception in Erlang. Mirrors exit/1. */
-_Noreturn void cop_exit(const struct cop_exit *reason);
+void cop_exit(const struct cop_exit *reason) __attribute__((noreturn));
 
 /* Sends an exit signal, as Process.exit/2 does: `kill` kills, and is seen as `killed`; `normal` does nothing to
  * a process that does not trap exits; any other reason ends one that does not, at once, and is a message
