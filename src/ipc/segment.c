@@ -311,6 +311,21 @@ static bool chunk_is_idle(const struct seg *s, uint32_t c)
 	return true;
 }
 
+/* So many free chunks keep their pages for the next one that needs their size. */
+#define KEEP_MAX 512u
+
+static void drop_pages(struct seg *s, uint32_t c, uint32_t n)
+{
+	(void)madvise(seg_chunk_data(s, c), (size_t)n * SEG_CHUNK_BYTES, MADV_REMOVE);
+	s->chunks[c].pages = 0;
+}
+
+static void hint_at(struct seg *s, uint32_t c)
+{
+	if (c < atomic_load_explicit(&s->h->chunk_hint, memory_order_relaxed))
+		atomic_store_explicit(&s->h->chunk_hint, c, memory_order_relaxed);
+}
+
 void seg_chunk_release(struct seg *s, uint32_t c)
 {
 	struct seg_chunk *d = &s->chunks[c];
@@ -318,16 +333,33 @@ void seg_chunk_release(struct seg *s, uint32_t c)
 
 	if (n > s->h->n_chunks - c)
 		n = 1;
-	(void)madvise(seg_chunk_data(s, c), (size_t)n * SEG_CHUNK_BYTES, MADV_REMOVE);
-	for (i = n; i-- > 0;) { /* the first one last: it knows how many there are */
-		s->chunks[c + i].pages = 0;
+	if (d->class == SEG_BIG || atomic_load_explicit(&s->h->kept, memory_order_relaxed) >= KEEP_MAX)
+		drop_pages(s, c, n);
+	else
+		atomic_fetch_add_explicit(&s->h->kept, 1, memory_order_relaxed);
+	for (i = n; i-- > 0;) /* the first one last: it knows how many there are */
 		atomic_store(&s->chunks[c + i].owner, 0);
-	}
-	if (c < atomic_load(&s->h->chunk_hint))
-		atomic_store_explicit(&s->h->chunk_hint, c, memory_order_relaxed);
+	hint_at(s, c);
 }
 
-/* One that nobody has, or that a dead process had and that fits. */
+/* A chunk that was just claimed from nobody: what it holds is of use only for its old size, and free then. */
+static void renew_chunk(struct seg *s, uint32_t c, uint8_t class)
+{
+	struct seg_chunk *d = &s->chunks[c];
+
+	if (d->pages > 0) {
+		uint32_t kept = atomic_load_explicit(&s->h->kept, memory_order_relaxed);
+
+		if (kept > 0 && kept <= KEEP_MAX)
+			(void)atomic_compare_exchange_strong(&s->h->kept, &kept, kept - 1); /* a rough count will do */
+		if (d->class != class)
+			drop_pages(s, c, 1);
+	}
+	d->class = class;
+	d->run = 1;
+}
+
+/* One that nobody has, or that a dead process had and that fits, or that is idle by now. */
 static bool take_chunk(struct seg *s, uint32_t c, uint64_t owner, uint8_t class, bool *adopted_r)
 {
 	struct seg_chunk *d = &s->chunks[c];
@@ -335,9 +367,11 @@ static bool take_chunk(struct seg *s, uint32_t c, uint64_t owner, uint8_t class,
 
 	*adopted_r = false;
 	if (had != 0) {
-		if (had == owner || d->class != class || class == SEG_BIG || seg_is_there(s, had))
+		if (had == owner || d->class == SEG_BIG || class == SEG_BIG || seg_is_there(s, had))
 			return false;
-		*adopted_r = true;
+		*adopted_r = d->class == class;
+		if (!*adopted_r && !chunk_is_idle(s, c))
+			return false;
 	}
 	return atomic_compare_exchange_strong(&d->owner, &had, owner);
 }
@@ -404,7 +438,7 @@ static long claim_big(struct seg *s, uint32_t me, uint32_t n)
 }
 
 /* Runs and idle chunks that the dead have left are looked for only when nothing else is to be had. */
-static bool sweep(struct seg *s)
+bool seg_chunks_sweep(struct seg *s)
 {
 	uint32_t c, n = 0;
 
@@ -445,16 +479,13 @@ long seg_chunk_claim(struct seg *s, uint32_t me, uint8_t class, uint32_t n, bool
 				atomic_store(&own->claiming, 0);
 				continue;
 			}
-			if (!*adopted_r) {
-				s->chunks[c].class = class;
-				s->chunks[c].run = 1;
-				s->chunks[c].pages = 0;
-			}
+			if (!*adopted_r)
+				renew_chunk(s, c, class);
 			list_chunk(s, own, c);
 			atomic_store_explicit(&s->h->chunk_hint, c + 1, memory_order_relaxed);
 			return (long)c;
 		}
-		if (round == 0 && !sweep(s))
+		if (round == 0 && !seg_chunks_sweep(s))
 			break;
 	}
 	errno = ENOMEM;
@@ -480,14 +511,18 @@ void seg_chunks_orphan(struct seg *s, uint32_t index)
 {
 	struct seg_own *own = &s->slots[index].own;
 	uint64_t id = atomic_load(&s->slots[index].id);
-	uint32_t c, next, bound = s->h->n_chunks;
+	uint32_t c, next, bound = (uint32_t)(s->h->quota / SEG_CHUNK_BYTES) + 1;
 
 	undo_claim(s, own, id);
 	for (c = atomic_load(&own->chunks); c != 0 && c <= s->h->n_chunks && bound-- > 0; c = next) {
 		next = atomic_load(&s->chunks[c - 1].next);
 		atomic_store(&own->chunks, next);
-		if (atomic_load(&s->chunks[c - 1].owner) == id && chunk_is_idle(s, c - 1))
+		if (atomic_load(&s->chunks[c - 1].owner) != id)
+			continue;
+		if (chunk_is_idle(s, c - 1))
 			seg_chunk_release(s, c - 1);
+		else
+			hint_at(s, c - 1); /* to be adopted by whoever next needs a chunk */
 	}
 }
 

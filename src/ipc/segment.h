@@ -171,7 +171,8 @@ struct seg_header {
 	char name[SEG_NAME];
 	_Alignas(2 * SEG_LINE) _Atomic uint32_t slot_hint; /* where to look for a free slot */
 	_Atomic uint32_t slot_top;   /* no slot at or above was ever used */
-	_Atomic uint32_t chunk_hint;
+	_Atomic uint32_t chunk_hint; /* no free one, and none of the dead, is much below */
+	_Atomic uint32_t kept;       /* free chunks that have pages */
 	_Atomic uint32_t ending;     /* no more spawns */
 };
 
@@ -275,6 +276,9 @@ bool seg_node_is_free(const struct seg *s, struct seg_node *n);
 /* Takes in the chunks of a dead process: those with nothing under way are given back, the rest waits for
  * somebody to adopt it. */
 void seg_chunks_orphan(struct seg *s, uint32_t index);
+
+/* Gives back every chunk of the dead that nothing is under way in. True if there were any. */
+bool seg_chunks_sweep(struct seg *s);
 
 /* For tests and status: chunks in use, and those whose owner is gone. */
 void seg_chunks_count(const struct seg *s, uint32_t *used_r, uint32_t *orphans_r);

@@ -337,7 +337,7 @@ static _Noreturn void loop(struct cop_next n)
 
 void server_ack(enum cop_start how, const struct cop_exit *reason)
 {
-	struct up_ack ack = { .magic = UP_MAGIC, .how = how, .id = proc.id };
+	struct up_ack ack = { .magic = UP_MAGIC, .how = how, .os_pid = getpid() };
 
 	if (reason)
 		ack.reason = *reason;

@@ -13,7 +13,8 @@
 struct up_ack {
 	uint32_t magic;
 	int32_t how; /* enum cop_start */
-	uint64_t id;
+	int32_t os_pid;
+	int32_t unused;
 	struct cop_exit reason;
 };
 

@@ -165,7 +165,7 @@ static void read_up(struct supervisor *sv)
 
 	while (read(sv->up_r, &ack, sizeof ack) == sizeof ack) {
 		k = sv->starting;
-		if (ack.magic != UP_MAGIC || !k || !k->starting || k->os_pid == 0 || k->acked || k->pid != ack.id)
+		if (ack.magic != UP_MAGIC || !k || !k->starting || k->os_pid == 0 || k->acked || k->os_pid != ack.os_pid)
 			continue; /* nobody was asked */
 		ack.reason = proc_sane_exit(&ack.reason);
 		kid_acked(k, &ack);

@@ -302,8 +302,9 @@ static void start_process(struct kid *k, const struct cop_child *c)
 	struct supervisor *sv = k->sv;
 	struct birth b = { .sv = sv, .spec = c, .down_r = -1 };
 	char label[SEG_NAME];
+	int os_pid = 0;
 	struct proc_spawn how = { .f = child_process, .arg = &b, .acks = true, .supervisor = c->supervisor != NULL,
-		.up_fd = sv->up_w, .label = label };
+		.up_fd = sv->up_w, .label = label, .os_pid_r = &os_pid };
 	int fd[2] = { -1, -1 };
 	cop_pid pid;
 
@@ -331,7 +332,7 @@ static void start_process(struct kid *k, const struct cop_child *c)
 		return;
 	}
 	fds_close(&fd[0]);
-	is_there(k, cop_os_pid(pid), pid.id);
+	is_there(k, os_pid, pid.id);
 }
 
 static _Noreturn void exec_program(const char *const *exec, int status, pid_t parent)
@@ -451,8 +452,10 @@ void kid_stop(struct kid *k)
 	} else if (k->kind == KID_PROGRAM) {
 		kill(k->os_pid, SIGTERM);
 		kill(k->os_pid, SIGCONT);
-	} else {
+	} else if (seg_is_there(&proc.seg, k->pid) && seg_slot_state(&proc.seg, SEG_INDEX(k->pid)) == SEG_SLOT_ALIVE) {
 		proc_exit_signal(k->pid, proc.id, &shutdown);
+	} else {
+		kill(k->os_pid, SIGKILL); /* it is there, but its slot says otherwise: somebody has written over it */
 	}
 }
 

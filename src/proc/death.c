@@ -67,7 +67,7 @@ static void say_again(struct seg_slot *p, const struct cop_exit *reason)
 
 static void turn_all(struct seg_slot *p, const struct cop_exit *reason)
 {
-	uint32_t i, bound = proc.seg.h->bytes / SEG_LINE > UINT32_MAX ? UINT32_MAX : (uint32_t)(proc.seg.h->bytes / SEG_LINE);
+	uint32_t i, bound = PROC_HELD_MAX;
 	uint64_t id = atomic_load(&p->id);
 	struct seg_node *n;
 

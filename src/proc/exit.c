@@ -11,9 +11,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "proc/proc.h"
+
+#define KILL_COMES_SEC 1 /* from the reason to the KILL: longer than that, nobody is sending one */
 
 bool proc_is_kill(const struct cop_exit *reason)
 {
@@ -51,15 +54,11 @@ static bool record(struct seg_slot *p, const struct cop_exit *reason, enum seg_e
 _Noreturn void proc_die(const struct cop_exit *reason)
 {
 	int status = cop_exit_status(reason);
-	sigset_t all;
 
 	proc.exiting = NULL;
-	if (!record(proc.slot, reason, SEG_EXIT_SELF)) {
-		/* Somebody has ended us already, and the KILL is on its way. */
-		sigfillset(&all);
-		for (;;)
-			sigsuspend(&all);
-	}
+	/* If somebody has ended us already, the KILL is on its way; but that word can be anybody's writing. */
+	if (!record(proc.slot, reason, SEG_EXIT_SELF))
+		nanosleep(&(struct timespec){ .tv_sec = KILL_COMES_SEC }, NULL);
 	fflush(NULL);
 	_exit(status);
 }
@@ -84,8 +83,8 @@ static void kill_slot(uint32_t slot, uint64_t id)
 	pid_t pid = atomic_load(&proc.seg.pids[slot]);
 	int fd;
 
-	if (pid <= 1)
-		return;
+	if (pid <= 1 || pid == getpid() || (proc.is_parent && pid == getppid()))
+		return; /* a supervisor does not end those that it depends on, whatever a dead process's page says */
 	fd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (atomic_load(&p->id) == id && seg_slot_state(&proc.seg, slot) == SEG_SLOT_ALIVE) {
 		if (fd >= 0)
@@ -113,7 +112,9 @@ void proc_finish_kill(uint32_t dead)
 {
 	uint64_t id = atomic_exchange(&proc.seg.slots[dead].own.killing, 0);
 
-	if (id && seg_slot_of(&proc.seg, id))
+	struct seg_slot *p = seg_slot_of(&proc.seg, id);
+
+	if (p && atomic_load(&p->exit_claim) == SEG_EXIT_OTHER)
 		kill_slot(SEG_INDEX(id), id);
 }
 

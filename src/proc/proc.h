@@ -47,6 +47,8 @@ enum proc_kind {
 
 #define SIG_PARENT_DIED (SIGRTMAX - 1) /* to processes that trap exits */
 
+#define PROC_HELD_MAX (1u << 23) /* halves of one process that its reaper looks at: a list that was made a ring ends */
+
 struct proc_queue {       /* of node indices */
 	uint32_t *node;   /* cap is a power of two */
 	uint32_t head, n, cap;
@@ -123,6 +125,7 @@ struct proc_spawn {
 	bool supervisor;         /* it will be a parent itself */
 	int up_fd;               /* a supervisor's child: where it acks; -1 */
 	const char *label;
+	int *os_pid_r;           /* NULL: not wanted */
 };
 /* 0 and the process (and the monitor's reference), or -1 with errno. */
 int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r);
@@ -133,7 +136,7 @@ int proc_fork_plain(void);
 extern volatile sig_atomic_t proc_parent_died;
 bool proc_parent_is_gone(void);
 /* Makes the calling process, a forked one, the process of slot `me`. */
-void proc_become(uint32_t me, const struct proc_spawn *how);
+void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how);
 
 /* --- exit.c --- */
 /* Ends the calling process at once: no terminate. */

@@ -37,8 +37,8 @@ struct seg_node *proc_node(size_t len, unsigned flags)
 		return NULL;
 	}
 	for (round = 0; !(n = pool_get(&proc.pool, len)); round++) {
-		if (errno != EAGAIN || (flags & COP_NOWAIT))
-			return NULL;
+		if (errno != EAGAIN || (flags & COP_NOWAIT) || proc.is_parent)
+			return NULL; /* supervisors never wait */
 		wait_for_quota(round);
 	}
 	n->len = (uint32_t)len;

@@ -107,7 +107,7 @@ uint32_t proc_make_pair(enum proc_kind signal, uint64_t other, uint64_t *ref_r)
 
 static bool is_linked_with(uint64_t with)
 {
-	uint32_t i = atomic_load(&proc.slot->own.holding), bound = UINT32_MAX;
+	uint32_t i = atomic_load(&proc.slot->own.holding), bound = PROC_HELD_MAX;
 	struct seg_node *n;
 
 	for (; (n = seg_node(&proc.seg, i)) && bound > 0; i = n->hnext, bound--)
@@ -198,7 +198,7 @@ static void undo(struct seg_node *n, enum proc_kind signal)
 
 void cop_unlink(cop_pid with)
 {
-	uint32_t i, next, bound = UINT32_MAX;
+	uint32_t i, next, bound = PROC_HELD_MAX;
 	struct seg_node *n;
 
 	PROC_REQUIRE();
@@ -526,7 +526,9 @@ int proc_take(void)
 			return 0;
 		head = let_it_grow(p, head);
 		count = INBOX_COUNT(head);
-		if (count > SEG_MAILBOX_MAX * 2u || !make_room(count)) {
+		if (count > SEG_MAILBOX_MAX * 2u)
+			count = SEG_MAILBOX_MAX * 2u; /* nobody has sent so many: somebody has written over it */
+		if (!make_room(count)) {
 			inbox_taken(p);
 			errno = ENOMEM;
 			return -1;
@@ -553,7 +555,7 @@ int proc_take(void)
 /* A list that its owner was changing when it died: forwards it is always whole, backwards not. */
 static void mend_list(struct seg_slot *p)
 {
-	uint32_t i = atomic_load(&p->own.holding), before = 0, bound = UINT32_MAX;
+	uint32_t i = atomic_load(&p->own.holding), before = 0, bound = PROC_HELD_MAX;
 	struct seg_node *n;
 
 	for (; (n = seg_node(&proc.seg, i)) && bound > 0; before = i, i = n->hnext, bound--)

@@ -84,15 +84,17 @@ static uint64_t first_serial(void)
 	return (x * 0x9e3779b97f4a7c15ull) >> 32;
 }
 
-void proc_become(uint32_t me, const struct proc_spawn *how)
+/* Who we are, and whose, is known from the spawner's own memory: what is in the slot is for others. */
+void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 {
 	struct seg_slot *p = &proc.seg.slots[me];
 
+	if (proc.is_parent)
+		proc.parent = proc.id;
+	proc.starter = proc.id;
 	proc.me = me;
 	proc.slot = p;
-	proc.id = atomic_load(&p->id);
-	proc.parent = p->parent;
-	proc.starter = p->starter;
+	proc.id = id;
 	proc.starter_waits = how->acks;
 	proc.is_parent = how->supervisor;
 	proc.up_fd = how->up_fd;
@@ -117,16 +119,11 @@ void proc_become(uint32_t me, const struct proc_spawn *how)
 	inbox_stamp(p);
 }
 
-struct start {
-	const struct proc_spawn *how;
-	uint32_t slot;
-};
-
-static _Noreturn void in_child(const struct proc_spawn *how, uint32_t slot)
+static _Noreturn void in_child(const struct proc_spawn *how, uint32_t slot, uint64_t id)
 {
 	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0);
 
-	proc_become(slot, how);
+	proc_become(slot, id, how);
 	how->f(how->arg);
 	cop_exit(&normal);
 }
@@ -255,7 +252,7 @@ int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r)
 	atomic_store(&p->state, (uint64_t)SEG_SLOT_ALIVE | (uint64_t)proc.me << 8);
 	pid = clone_process(!proc.is_parent, &proc.seg.pids[slot]);
 	if (pid == 0)
-		in_child(how, (uint32_t)slot);
+		in_child(how, (uint32_t)slot, id);
 	proc.parent_os_pid = parent_before;
 	if (pid < 0) {
 		int err = errno;
@@ -265,6 +262,8 @@ int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r)
 	}
 	atomic_store(&proc.slot->own.spawning, 0);
 	pid_r->id = id;
+	if (how->os_pid_r)
+		*how->os_pid_r = pid;
 	if (ref_r)
 		ref_r->id = monitor;
 	return 0;

@@ -30,7 +30,7 @@ compile() {
 prepare() {
 	mkdir -p "$dir/src/otp" "$dir/fixed" "$dir/core" || return 1
 	# the core alone: servers and supervisor processes are no part of it
-	cp "$top"/src/otp/sup_*.[ch] "$top"/src/otp/exit.c "$dir/src/otp/" || return 1
+	cp "$top"/src/otp/sup_*.[ch] "$dir/src/otp/" || return 1
 	for file in "$top"/src/base/[!v]*.c "$top"/tests/sim/*.c; do # version.c wants config.h
 		compile "$file" "$dir/fixed/$(basename "$file" .c).o" || return 1
 	done
