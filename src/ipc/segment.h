@@ -109,6 +109,18 @@ struct seg_own {
 	struct seg_turn turn;
 };
 
+#define SEG_GRAVES 4
+/* Why a former process of the slot has ended, for those who were talking to it. */
+struct seg_grave {
+	_Atomic uint64_t id;     /* written last */
+	struct cop_exit reason;
+};
+
+static inline unsigned seg_grave_of(uint64_t id)
+{
+	return (unsigned)(id >> 21) % SEG_GRAVES; /* a slot's ids go up by two generations */
+}
+
 struct seg_slot {
 	/* who: read by all, changes at birth and death only */
 	_Alignas(SEG_LINE) _Atomic uint64_t id; /* generation << 20 | index; 0 before the first */
@@ -135,6 +147,7 @@ struct seg_slot {
 	struct cop_exit exit;          /* valid from SEG_EXIT_OTHER on */
 	char name[SEG_NAME];
 	char label[SEG_NAME];
+	struct seg_grave grave[SEG_GRAVES];
 
 	_Alignas(2 * SEG_LINE) unsigned char nodes[SEG_SLOT_NODES * SEG_NODE_SMALL];
 };

@@ -115,6 +115,9 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 		}
 		if (w->monitor.id && (down = proc_answer(NODE_DOWN, w->monitor.id))) {
 			(void)proc_msg(&msg, down);
+			/* it was there when it was asked; the monitor may have come after its end */
+			if (msg.reason.kind == COP_EXIT_NOPROC)
+				(void)proc_last_reason(w->server, &msg.reason);
 			if (reason_r)
 				*reason_r = msg.reason;
 			proc_done(down);

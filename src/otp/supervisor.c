@@ -126,6 +126,8 @@ static void queue_event(struct supervisor *sv, const struct sup_event *ev)
 	sv->queue[sv->queue_n++] = *ev;
 }
 
+static void try_order(struct supervisor *sv);
+
 void supervisor_feed(struct supervisor *sv, const struct sup_event *ev)
 {
 	struct sup_event e = *ev;
@@ -147,13 +149,75 @@ void supervisor_feed(struct supervisor *sv, const struct sup_event *ev)
 		}
 	}
 	sv->acting = false;
+	try_order(sv);
 }
 
-static void feed_shutdown(struct supervisor *sv, const struct cop_exit *reason)
-{
-	struct sup_event ev = { .type = SUP_EV_SHUTDOWN, .reason = *reason, .now_ms = clock_mono_ms() };
+/* --- the order to end --- */
 
+#define ORDER_PATIENCE_MS 5000
+
+/*
+ * OTP's supervisor takes an order to end from its mailbox: behind the calls that came before, and not while it starts
+ * children. So it is here, but that a start that takes longer than a child's usual shutdown time is not waited for.
+ */
+static void feed_order(struct supervisor *sv)
+{
+	struct sup_event ev = { .type = SUP_EV_SHUTDOWN, .reason = sv->order, .now_ms = clock_mono_ms() };
+
+	sv->order_fed = true;
+	loop_timer_cancel(&sv->loop, &sv->order_timer);
 	supervisor_feed(sv, &ev);
+}
+
+static void try_order(struct supervisor *sv)
+{
+	bool starting = sv->starting && sv->starting->starting;
+
+	if (sv->ordered && !sv->order_fed && !sv->acting && !starting && sv->n_calls == 0)
+		feed_order(sv);
+}
+
+static void order_overdue(struct loop_timer *t)
+{
+	struct supervisor *sv = t->ctx;
+
+	if (!sv->order_fed)
+		feed_order(sv);
+}
+
+bool supervisor_order_first(struct supervisor *sv)
+{
+	if (!sv->ordered || sv->order_fed)
+		return false;
+	feed_order(sv);
+	return true;
+}
+
+static void order_shutdown(struct supervisor *sv, const struct cop_exit *reason)
+{
+	if (sv->ordered)
+		return;
+	sv->ordered = true;
+	sv->order = *reason;
+	loop_timer_set(&sv->loop, &sv->order_timer, clock_mono_ms() + ORDER_PATIENCE_MS, order_overdue, sv);
+	try_order(sv);
+}
+
+#define BURIAL_MS 1000
+#define BURIAL_LOOK_MS 1
+
+/* Our parent was killed. First its own end is told, unless nobody is left to tell it. */
+static void parent_died(struct loop_timer *t)
+{
+	struct supervisor *sv = t->ctx;
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
+
+	if (sv->parent_died_ms == 0)
+		sv->parent_died_ms = clock_mono_ms();
+	if (seg_is_there(&proc.seg, proc.parent) && clock_mono_ms() - sv->parent_died_ms < BURIAL_MS)
+		loop_timer_set(&sv->loop, t, clock_mono_ms() + BURIAL_LOOK_MS, parent_died, sv);
+	else
+		order_shutdown(sv, &killed);
 }
 
 /* --- answers to starts --- */
@@ -244,9 +308,8 @@ static void signalled(struct loop_source *src, uint32_t events)
 			deaths = true;
 			first = (int)si.ssi_pid;
 		} else if (si.ssi_signo == (uint32_t)SIG_PARENT_DIED) {
-			struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
-
-			feed_shutdown(sv, &killed);
+			sv->parent_timer.ctx = sv;
+			parent_died(&sv->parent_timer);
 		}
 	}
 	if (deaths)
@@ -261,10 +324,13 @@ static void down_ready(struct loop_source *src, uint32_t events)
 	char order;
 
 	(void)events;
-	if (read(sv->down_fd, &order, 1) != 1)
-		reason = cop_exit_make(COP_EXIT_KILLED, 0);
 	loop_detach(&sv->loop, src);
-	feed_shutdown(sv, &reason);
+	if (read(sv->down_fd, &order, 1) == 1) {
+		order_shutdown(sv, &reason);
+	} else {
+		sv->parent_timer.ctx = sv;
+		parent_died(&sv->parent_timer);
+	}
 }
 
 /* --- the mailbox --- */
@@ -278,9 +344,9 @@ static void handle(struct supervisor *sv, struct seg_node *n)
 		if (kind == NODE_CALL)
 			supervisor_call(sv, &msg);
 		else if (kind == NODE_STOP)
-			feed_shutdown(sv, &msg.reason);
+			order_shutdown(sv, &msg.reason);
 		else if (kind == NODE_EXIT && msg.from.id == proc.starter)
-			feed_shutdown(sv, &msg.reason);
+			order_shutdown(sv, &msg.reason);
 		/* all else is dropped, as OTP's supervisor drops it */
 	}
 	proc_done(n);
@@ -332,10 +398,14 @@ static int open_sources(struct supervisor *sv)
 	return 0;
 }
 
-static _Noreturn void refuse(const char *word)
+/* fault: what is wrong with the specification, in detail; NULL: nothing. */
+static _Noreturn void refuse(struct supervisor *sv, const char *word, const char *fault)
 {
 	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, word);
+	struct cop_report r = { .kind = COP_REPORT_INIT_FAILED, .pid = { proc.id }, .os_pid = getpid(),
+		.name = sv->spec->name, .label = proc.slot->label, .child = fault, .reason = reason };
 
+	proc_report(&r);
 	proc_unname(proc.me);
 	server_ack(COP_NOT_STARTED, &reason);
 	proc_die(&reason);
@@ -385,21 +455,23 @@ _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd)
 		server_ack(COP_NOT_STARTED, &failed.reason);
 		proc_die(&failed.reason);
 	}
-	if (supervisor_fault(spec))
-		refuse(supervisor_fault(spec));
+	if (supervisor_flags_fault(spec))
+		refuse(&sv, "supervisor_data", supervisor_flags_fault(spec));
+	if (supervisor_children_fault(spec))
+		refuse(&sv, "start_spec", supervisor_children_fault(spec));
 	if (spec->partitions) {
 		spec = partition_expand(spec);
 		if (!spec)
-			refuse("enomem");
+			refuse(&sv, "enomem", NULL);
 		sv.spec = spec;
 	}
 	sv.core = sup_create(&flags);
 	if (!sv.core || open_sources(&sv) < 0)
-		refuse(errno == ENOMEM ? "enomem" : "system_limit");
+		refuse(&sv, errno == ENOMEM ? "enomem" : "system_limit", NULL);
 	supervisor_report(&sv, COP_REPORT_INIT, NULL, NULL);
 	for (i = 0; i < spec->n_children && !spec->dynamic; i++)
 		if (!kid_add(&sv, &spec->children[i], NULL, 0))
-			refuse(errno == ENOMEM ? "enomem" : "bad_combination");
+			refuse(&sv, errno == ENOMEM ? "enomem" : "start_spec", NULL);
 	init.now_ms = clock_mono_ms();
 	supervisor_feed(&sv, &init);
 	run(&sv);

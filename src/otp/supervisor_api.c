@@ -37,7 +37,7 @@ static bool is_restarting(enum sup_status st)
 
 /* --- calls about one child --- */
 
-static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_op op, uint32_t slot)
+static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_op op, uint32_t slot, bool looks)
 {
 	struct sup_event ev = { .type = SUP_EV_CALL, .op = (uint8_t)op, .slot = slot, .now_ms = clock_mono_ms() };
 	uint32_t i;
@@ -49,7 +49,9 @@ static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_o
 		answer_with(msg, -1, EAGAIN, 0, "too_many_calls");
 		return;
 	}
-	sv->calls[i] = (struct call){ .used = true, .from = msg->from.id, .ref = msg->ref.id };
+	sv->calls[i] = (struct call){ .used = true, .from = msg->from.id, .ref = msg->ref.id, .looks = looks,
+		.tag = msg->tag };
+	sv->n_calls++;
 	ev.call = i;
 	supervisor_feed(sv, &ev);
 }
@@ -87,7 +89,7 @@ static void start_child(struct supervisor *sv, const struct cop_msg *msg)
 			answer_with(msg, COP_NOT_STARTED, errno, 0, errno == ECANCELED ? "shutdown" : "enomem");
 		return;
 	}
-	to_core(sv, msg, SUP_OP_START, k->slot);
+	to_core(sv, msg, SUP_OP_START, k->slot, false);
 }
 
 static struct kid *by_pid(struct supervisor *sv, uint64_t pid)
@@ -109,7 +111,7 @@ static void with_id(struct supervisor *sv, const struct cop_msg *msg, enum sup_o
 		memcpy(id, msg->data, msg->len);
 	k = sv->spec->dynamic ? NULL : supervisor_find(sv, id);
 	if (k)
-		to_core(sv, msg, op, k->slot);
+		to_core(sv, msg, op, k->slot, false);
 	else
 		answer_with(msg, -1, ENOENT, 0, "not_found");
 }
@@ -124,58 +126,18 @@ static void terminate_pid(struct supervisor *sv, const struct cop_msg *msg)
 		k = sv->spec->dynamic ? by_pid(sv, pid) : NULL;
 	}
 	if (k)
-		to_core(sv, msg, SUP_OP_TERMINATE, k->slot);
+		to_core(sv, msg, SUP_OP_TERMINATE, k->slot, false);
 	else
 		answer_with(msg, -1, ENOENT, 0, "not_found");
 }
 
-void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
-{
-	struct call *c = &sv->calls[a->call % SUP_CALLS_MAX];
-	struct kid *k = a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
-	struct supervisor_reply r = { .how = -1, .reason = a->reason };
-
-	if (!c->used)
-		return;
-	c->used = false;
-	switch ((enum sup_reply)a->reply) {
-	case SUP_REPLY_OK:
-		r.how = COP_STARTED;
-		r.pid = k && is_running(sup_child_status(sv->core, a->slot)) ? k->pid : 0;
-		break;
-	case SUP_REPLY_IGNORED:
-		r.how = COP_IGNORED;
-		break;
-	case SUP_REPLY_NOT_FOUND:
-		r.err = ENOENT;
-		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "not_found");
-		break;
-	case SUP_REPLY_RUNNING:
-		r.err = EBUSY;
-		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "running");
-		break;
-	case SUP_REPLY_RESTARTING:
-		r.err = EBUSY;
-		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "restarting");
-		break;
-	case SUP_REPLY_FAILED:
-		r.err = ECANCELED;
-		break;
-	case SUP_REPLY_SHUTTING_DOWN:
-		r.err = ECANCELED;
-		r.reason = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
-		break;
-	}
-	answer(c->from, c->ref, &r, sizeof r);
-}
-
 /* --- looking --- */
 
-static void which_children(struct supervisor *sv, const struct cop_msg *msg)
+static void which_children(struct supervisor *sv, const struct call *c)
 {
 	struct sup_counts counts;
 	struct cop_child_info *info;
-	struct cop_from from = { msg->from, msg->ref };
+	struct cop_from from = { { c->from }, { c->ref } };
 	uint32_t i, n = 0;
 
 	sup_count_children(sv->core, &counts);
@@ -197,14 +159,68 @@ static void which_children(struct supervisor *sv, const struct cop_msg *msg)
 	free(info);
 }
 
-static void count_children(struct supervisor *sv, const struct cop_msg *msg)
+static void count_children(struct supervisor *sv, const struct call *call)
 {
 	struct sup_counts c;
 	struct cop_child_counts r;
 
 	sup_count_children(sv->core, &c);
 	r = (struct cop_child_counts){ c.specs, c.active, c.supervisors, c.workers };
-	answer(msg->from.id, msg->ref.id, &r, sizeof r);
+	answer(call->from, call->ref, &r, sizeof r);
+}
+
+/* Looking takes its turn among the calls: what is seen is never in the middle of something. */
+static void look(struct supervisor *sv, const struct call *c)
+{
+	if (c->tag == SUPERVISOR_WHICH_CHILDREN)
+		which_children(sv, c);
+	else
+		count_children(sv, c);
+}
+
+void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
+{
+	struct call *c = &sv->calls[a->call % SUP_CALLS_MAX];
+	struct kid *k = a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
+	struct supervisor_reply r = { .how = -1, .reason = a->reason };
+
+	if (!c->used)
+		return;
+	c->used = false;
+	sv->n_calls--;
+	if (a->reply == SUP_REPLY_SHUTTING_DOWN)
+		return; /* as OTP's: whoever waits hears of the end instead */
+	if (c->looks) {
+		look(sv, c);
+		return;
+	}
+	switch ((enum sup_reply)a->reply) {
+	case SUP_REPLY_OK:
+		r.how = COP_STARTED;
+		r.pid = k && is_running(sup_child_status(sv->core, a->slot)) ? k->pid : 0;
+		break;
+	case SUP_REPLY_IGNORED:
+		r.how = COP_IGNORED;
+		break;
+	case SUP_REPLY_NOT_FOUND:
+		r.err = ENOENT;
+		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "not_found");
+		break;
+	case SUP_REPLY_RUNNING:
+		r.err = EBUSY;
+		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "running");
+		break;
+	case SUP_REPLY_RESTARTING:
+		r.err = EAGAIN;
+		r.reason = cop_exit_make_text(COP_EXIT_OTHER, 0, "restarting");
+		break;
+	case SUP_REPLY_FAILED:
+		r.err = ECANCELED;
+		break;
+	case SUP_REPLY_SHUTTING_DOWN:
+		break;
+	}
+	answer(c->from, c->ref, &r, sizeof r);
 }
 
 void supervisor_call(struct supervisor *sv, const struct cop_msg *msg)
@@ -226,10 +242,8 @@ void supervisor_call(struct supervisor *sv, const struct cop_msg *msg)
 		with_id(sv, msg, SUP_OP_DELETE);
 		break;
 	case SUPERVISOR_WHICH_CHILDREN:
-		which_children(sv, msg);
-		break;
 	case SUPERVISOR_COUNT_CHILDREN:
-		count_children(sv, msg);
+		to_core(sv, msg, SUP_OP_TERMINATE, SUP_NONE, true); /* the core finds nobody, in its turn */
 		break;
 	}
 }

@@ -25,14 +25,7 @@ static void process(void *arg)
 enum cop_start cop_supervisor_start_link(const struct cop_supervisor *spec, struct cop_started *started_r)
 {
 	struct birth b = { spec };
-	const char *fault = supervisor_fault(spec);
 
-	memset(started_r, 0, sizeof *started_r);
-	if (fault) {
-		started_r->reason = cop_exit_make_text(COP_EXIT_OTHER, 0, fault);
-		errno = EINVAL;
-		return COP_NOT_STARTED;
-	}
 	return server_start_process(process, &b, true, true, spec->name, spec->name ? spec->name : "supervisor",
 	    COP_INFINITY, started_r);
 }
@@ -46,7 +39,7 @@ static int call(struct cop_dest sup, enum supervisor_tag tag, const void *data, 
 	memset(r, 0, sizeof *r);
 	r->how = -1;
 	if (cop_server_ask(sup, tag, data, len, r, sizeof *r, COP_INFINITY, &reason) < 0) {
-		r->err = errno == ENOENT ? ESRCH : errno;
+		r->err = errno == ENOENT ? ESRCH : errno; /* or EPIPE: it died of it, or meanwhile */
 		r->reason = reason;
 		errno = r->err;
 		return -1;

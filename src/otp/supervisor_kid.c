@@ -160,6 +160,8 @@ void kid_forget(struct kid *k)
 	struct supervisor *sv = k->sv;
 
 	sv->kids[k->slot] = NULL;
+	if (sv->starting == k)
+		sv->starting = NULL;
 	loop_timer_cancel(&sv->loop, &k->timer);
 	loop_timer_cancel(&sv->loop, &k->drain);
 	sv->n_kids--;
@@ -271,8 +273,14 @@ static void feed(struct kid *k, enum sup_event_type type, enum sup_start_result 
 
 static void start_failed(struct kid *k, const struct cop_exit *reason)
 {
-	k->starting = false;
 	supervisor_report(k->sv, COP_REPORT_START_ERROR, k, reason);
+	if (supervisor_order_first(k->sv)) {
+		/* the order came before the retry would; to the core, this child is being stopped now */
+		k->starting = false;
+		feed(k, SUP_EV_EXITED, 0, reason);
+		return;
+	}
+	k->starting = false;
 	feed(k, SUP_EV_STARTED, SUP_START_FAILED, reason);
 }
 
@@ -370,6 +378,7 @@ static void exec_told(struct loop_source *src, uint32_t events)
 	if (k->exec_err || k->ending || !k->starting)
 		return; /* its death tells the rest */
 	k->starting = false;
+	k->sv->starting = NULL;
 	supervisor_report(k->sv, COP_REPORT_PROGRESS, k, NULL);
 	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
 }
@@ -433,6 +442,7 @@ void kid_acked(struct kid *k, const struct up_ack *ack)
 	if (k->how != COP_STARTED || k->ending)
 		return; /* the rest is told by its death */
 	k->starting = false;
+	k->sv->starting = NULL;
 	supervisor_report(k->sv, COP_REPORT_PROGRESS, k, NULL);
 	feed(k, SUP_EV_STARTED, SUP_START_OK, NULL);
 }

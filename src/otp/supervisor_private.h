@@ -37,7 +37,8 @@ size_t supervisor_pack(const struct cop_child *child, void *buf, size_t size);
 struct cop_child *supervisor_unpack(const void *buf, size_t len);
 
 /* What is wrong with a specification, as OTP calls it; NULL: nothing. */
-const char *supervisor_fault(const struct cop_supervisor *spec);
+const char *supervisor_flags_fault(const struct cop_supervisor *spec);
+const char *supervisor_children_fault(const struct cop_supervisor *spec);
 const char *supervisor_child_fault(const struct cop_child *child, const struct cop_supervisor *of);
 
 /* --- partition.c --- */
@@ -81,8 +82,8 @@ RB_HEAD(kids_by_os_pid, kid);
 struct call {
 	bool used;
 	uint64_t from, ref;
-	uint64_t started;        /* START: the child's process when it was reported */
-	bool has_slot;
+	bool looks;              /* no operation: which_children or count_children, when its turn comes */
+	uint32_t tag;
 };
 
 struct supervisor {
@@ -105,11 +106,18 @@ struct supervisor {
 	uint32_t n_draining;
 	struct sup_event *queue; /* what happened while actions were taken */
 	uint32_t queue_n, queue_cap;
-	bool acting, inited, limit;
+	bool acting, inited;
+	bool ordered, order_fed; /* to end; the core has been told */
+	struct cop_exit order;
+	struct loop_timer order_timer, parent_timer;
+	int64_t parent_died_ms;
+	uint32_t n_calls;
 };
 
 /* supervisor.c */
 void supervisor_feed(struct supervisor *sv, const struct sup_event *ev);
+/* If the order to end waits for its turn: it has come, before whatever else there is to say. True if so. */
+bool supervisor_order_first(struct supervisor *sv);
 _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd);
 struct kid *supervisor_find(struct supervisor *sv, const char *id);
 void supervisor_report(struct supervisor *sv, enum cop_report_kind kind, struct kid *k, const struct cop_exit *reason);

@@ -37,7 +37,7 @@ const char *supervisor_child_fault(const struct cop_child *c, const struct cop_s
 		return "invalid_shutdown";
 	if (c->significant && (c->restart == COP_PERMANENT || of->auto_shutdown == COP_AUTO_NEVER))
 		return of->dynamic ? "invalid_significant" : "bad_combination";
-	return c->supervisor ? supervisor_fault(c->supervisor) : NULL;
+	return NULL; /* a nested supervisor judges its own */
 }
 
 static int by_id(const void *a, const void *b)
@@ -62,11 +62,8 @@ static bool ids_repeat(const struct cop_supervisor *s)
 	return repeat;
 }
 
-const char *supervisor_fault(const struct cop_supervisor *s)
+const char *supervisor_flags_fault(const struct cop_supervisor *s)
 {
-	const char *fault;
-	size_t i;
-
 	if (s->strategy > COP_REST_FOR_ONE || (s->dynamic && s->strategy != COP_ONE_FOR_ONE))
 		return "invalid_strategy";
 	if (s->max_restarts < COP_NOT_ONE)
@@ -77,8 +74,14 @@ const char *supervisor_fault(const struct cop_supervisor *s)
 		return "invalid_auto_shutdown";
 	if (s->max_children < COP_NOT_ONE)
 		return "invalid_max_children";
-	if (partition_fault(s))
-		return partition_fault(s);
+	return partition_fault(s);
+}
+
+const char *supervisor_children_fault(const struct cop_supervisor *s)
+{
+	const char *fault;
+	size_t i;
+
 	if (s->dynamic)
 		return s->n_children ? "bad_start_spec" : NULL;
 	for (i = 0; i < s->n_children; i++) {

@@ -86,6 +86,29 @@ static void turn_all(struct seg_slot *p, const struct cop_exit *reason)
 	atomic_store(&p->own.holding, 0);
 }
 
+static void dig_grave(struct seg_slot *p, const struct cop_exit *reason)
+{
+	uint64_t id = atomic_load(&p->id);
+	struct seg_grave *g = &p->grave[seg_grave_of(id)];
+
+	atomic_store(&g->id, 0);
+	g->reason = *reason;
+	atomic_store(&g->id, id);
+}
+
+bool proc_last_reason(uint64_t id, struct cop_exit *reason_r)
+{
+	struct seg_grave *g;
+
+	if (id == 0 || SEG_INDEX(id) >= atomic_load(&proc.seg.h->slot_top) || SEG_INDEX(id) >= proc.seg.h->max_procs)
+		return false;
+	g = &proc.seg.slots[SEG_INDEX(id)].grave[seg_grave_of(id)];
+	if (atomic_load(&g->id) != id)
+		return false;
+	*reason_r = proc_sane_exit(&g->reason);
+	return atomic_load(&g->id) == id;
+}
+
 void proc_bury(uint32_t slot, const struct cop_exit *reason)
 {
 	struct seg_slot *p = &proc.seg.slots[slot];
@@ -110,6 +133,7 @@ void proc_bury(uint32_t slot, const struct cop_exit *reason)
 	proc_undo_take(p);
 	turn_all(p, reason);
 	seg_chunks_orphan(&proc.seg, slot);
+	dig_grave(p, reason);
 	if (atomic_load(&p->room_wanted))
 		inbox_futex_wake_all(&p->room);
 	seg_slot_release(&proc.seg, slot);

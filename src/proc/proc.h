@@ -156,6 +156,8 @@ struct cop_exit proc_exit_reason(uint32_t slot, int wstatus);
 /* Everything that the death of a slot's process leads to for others: name, links, monitors, memory. The process
  * must be dead. May be done again after it was interrupted. The slot is free afterwards. */
 void proc_bury(uint32_t slot, const struct cop_exit *reason);
+/* Why a process ended, if that was not long ago. */
+bool proc_last_reason(uint64_t id, struct cop_exit *reason_r);
 /* Buries and reaps children that have ended, and calls found() for each (id 0: it was no process of the node). first:
  * a pid that is known to have ended, or 0. all: every one that there is, which looks at all children. */
 typedef void proc_reaped_f(void *ctx, int os_pid, uint64_t id, const struct cop_exit *reason, int wstatus);

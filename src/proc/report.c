@@ -17,7 +17,7 @@ static void say(const struct cop_report *r)
 			diag_warn("process %d%s%s ended: %s", r->os_pid, who[0] ? " " : "", who, reason);
 		break;
 	case COP_REPORT_INIT_FAILED:
-		diag_error("supervisor %s: unable to start: %s", who, reason);
+		diag_error("supervisor %s: unable to start: %s%s%s", who, reason, r->child ? ": " : "", r->child ? r->child : "");
 		break;
 	case COP_REPORT_START_ERROR:
 		diag_error("supervisor %s: unable to start %s: %s", who, r->child, reason);

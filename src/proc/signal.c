@@ -14,7 +14,9 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <signal.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/relax.h"
 #include "proc/proc.h"
 
@@ -471,13 +473,20 @@ static bool make_room(uint32_t count)
 	return true;
 }
 
+#define BURIAL_NS 1000000000
+
 /* The parent was killed: to a process that traps exits, its last exit signal. */
 static int take_parents_death(void)
 {
 	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 
+	int64_t until = clock_mono_ns() + BURIAL_NS;
+
 	if (!atomic_load(&proc.slot->trap))
 		proc_die(&killed);
+	/* first its own end is told; unless nobody is left to tell it */
+	while (seg_is_there(&proc.seg, proc.parent) && clock_mono_ns() < until)
+		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
 	proc_put_local(NODE_EXIT, proc.parent, 0, &killed);
 	if (proc.starter != proc.parent)
 		proc_put_local(NODE_EXIT, proc.starter, 0, &killed);

@@ -21,9 +21,10 @@ struct cop_supervisor;
 /* What happens in a node, as OTP's reports tell it. */
 enum cop_report_kind {
 	COP_REPORT_EXIT,        /* a process is gone: pid, name, label, reason. Before anybody is told of it */
-	COP_REPORT_INIT,        /* a supervisor begins to start its children */
-	COP_REPORT_INIT_FAILED, /* it could not, has stopped those that were started, and ends: reason */
-	COP_REPORT_PROGRESS,    /* a supervisor has started child: child, child_pid */
+	COP_REPORT_INIT,        /* a supervisor, dynamic or not, begins; not one whose name is taken, or that is wrong */
+	COP_REPORT_INIT_FAILED, /* it could not start its children, has stopped those that were started, and ends: reason.
+	                           Or it was wrong: reason `supervisor_data` or `start_spec`, and child says what */
+	COP_REPORT_PROGRESS,    /* a supervisor has started child, at first or again: child, child_pid */
 	COP_REPORT_START_ERROR, /* ... could not: child, reason */
 	COP_REPORT_CHILD_TERMINATED, /* ... lost child and may restart it: child, child_pid, reason */
 	COP_REPORT_SHUTDOWN_ERROR,   /* ... child did not end as asked: child, child_pid, reason */

@@ -61,13 +61,15 @@ struct cop_supervisor {
 #define COP_ONLINE (-1) /* of partitions: as many as there are processors online */
 
 /* Starts a supervisor, linked to the caller, and waits until all its children are started. As
- * cop_server_start_link(); further reasons: `shutdown:failed_to_start_child`, and, errno EINVAL, what is wrong
- * with the specification (`duplicate_child_name`, `bad_combination`, ...). Mirrors
+ * cop_server_start_link(); further reasons: `shutdown:failed_to_start_child`, `supervisor_data` and `start_spec` (what
+ * it says of itself, or of its children, is wrong; the report tells what: coppice/node.h). Mirrors
  * Supervisor.start_link/2 and DynamicSupervisor.start_link/1. */
 enum cop_start cop_supervisor_start_link(const struct cop_supervisor *spec, struct cop_started *started_r)
     __attribute__((warn_unused_result));
 
-/* The calls below take no time-out, as OTP's; -1 with ESRCH when the supervisor is gone, or dies of it. */
+/* The calls below take no time-out, as OTP's, and are answered in their turn: not while the supervisor starts or stops
+ * something. Besides what they list, each may fail with ESRCH (there is no such supervisor) and EPIPE (it ended before
+ * it answered; the reason is in started_r where there is one). */
 
 /* Adds a child and starts it. The specification is copied to the supervisor: what it points to must mean the
  * same there, so functions must be of the program or of a library loaded before the node was. NOT_STARTED:
@@ -80,11 +82,12 @@ enum cop_start cop_supervisor_start_child(struct cop_dest sup, const struct cop_
 int cop_supervisor_terminate_child(struct cop_dest sup, const char *id);
 /* Stops a child of a dynamic supervisor. 0, or -1 with ENOENT. Mirrors DynamicSupervisor.terminate_child/2. */
 int cop_supervisor_terminate_pid(struct cop_dest sup, cop_pid pid);
-/* Starts a child that is not running. NOT_STARTED: errno ENOENT (`not_found`), EBUSY (`running`, `restarting`), or
- * its reason. Mirrors restart_child/2. */
+/* Starts a child that is not running. NOT_STARTED: errno ENOENT (`not_found`), EBUSY (`running`), EAGAIN
+ * (`restarting`), or its reason. Mirrors restart_child/2. */
 enum cop_start cop_supervisor_restart_child(struct cop_dest sup, const char *id, struct cop_started *started_r)
     __attribute__((warn_unused_result));
-/* Forgets a child that is not running. 0, or -1 with ENOENT, or EBUSY (running, restarting). Mirrors delete_child/2. */
+/* Forgets a child that is not running. 0, or -1 with ENOENT, EBUSY (running) or EAGAIN (restarting). Mirrors
+ * delete_child/2. */
 int cop_supervisor_delete_child(struct cop_dest sup, const char *id);
 
 enum cop_child_state { COP_CHILD_RUNNING, COP_CHILD_UNDEFINED, COP_CHILD_RESTARTING };
