@@ -212,6 +212,7 @@ static void slot_renew(struct seg *s, uint32_t i)
 	atomic_store(&p->inbox, 0);
 	atomic_store(&p->asleep, SEG_AWAKE);
 	atomic_store(&p->held, 0);
+	atomic_store(&p->cpu, 0);
 	atomic_store(&p->trap, 0);
 	atomic_store(&p->user, 0);
 	atomic_store(&p->exit_claim, SEG_EXIT_NONE);

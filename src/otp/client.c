@@ -57,21 +57,36 @@ static struct seg_node *request_node(enum proc_kind kind, uint32_t tag, const vo
 	return n;
 }
 
-/* Sends a request. 0, or -1 with errno and reason. */
-static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t len, struct waiting *w,
+/* A node that the caller has filled, from its data. */
+static struct seg_node *built_node(void *data, enum proc_kind kind, uint32_t tag)
+{
+	struct seg_node *n = (struct seg_node *)data - 1;
+
+	n->from = proc.id;
+	n->tag = tag;
+	atomic_store_explicit(&n->kind, (uint8_t)kind, memory_order_relaxed);
+	return n;
+}
+
+/* Sends a request: built, or data. 0, or -1 with errno and reason. */
+static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t len, void *built, struct waiting *w,
     struct cop_exit *reason_r)
 {
 	struct cop_exit noproc = cop_exit_make(COP_EXIT_NOPROC, 0);
-	struct seg_node *n;
+	struct seg_node *n = built ? built_node(built, NODE_CALL, tag) : NULL;
 
 	PROC_REQUIRE();
 	w->server = proc_resolve(server);
 	w->monitor = COP_NOREF;
-	if (w->server == 0)
+	if (w->server == 0 || w->server == proc.id) {
+		if (n)
+			pool_put(n);
+		if (w->server != 0)
+			return fail(reason_r, word("calling_self"), EDEADLK);
 		return fail(reason_r, noproc, server.name ? ENOENT : ESRCH);
-	if (w->server == proc.id)
-		return fail(reason_r, word("calling_self"), EDEADLK);
-	n = request_node(NODE_CALL, tag, data, len, 0);
+	}
+	if (!n)
+		n = request_node(NODE_CALL, tag, data, len, 0);
 	if (!n)
 		return fail(reason_r, word(errno == EMSGSIZE ? "message_too_big" : "enomem"), errno);
 	n->ref = w->ref = proc_new_ref(0);
@@ -161,7 +176,7 @@ static int respond(struct waiting *w, struct cop_response *response_r)
 	}
 }
 
-int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
+static int call(struct cop_dest server, uint32_t tag, const void *data, size_t len, void *built, int timeout_ms,
     struct cop_response *response_r)
 {
 	struct waiting w = { .until = -1 };
@@ -173,9 +188,21 @@ int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size
 	}
 	if (timeout_ms >= 0)
 		w.until = proc_deadline_ns(timeout_ms);
-	if (ask(server, tag, data, len, &w, response_r ? &response_r->reason : NULL) < 0)
+	if (ask(server, tag, data, len, built, &w, response_r ? &response_r->reason : NULL) < 0)
 		return -1;
 	return respond(&w, response_r);
+}
+
+int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
+    struct cop_response *response_r)
+{
+	return call(server, tag, data, len, NULL, timeout_ms, response_r);
+}
+
+int cop_server_call_msg(struct cop_dest server, uint32_t tag, void *data, int timeout_ms,
+    struct cop_response *response_r)
+{
+	return call(server, tag, NULL, 0, data, timeout_ms, response_r);
 }
 
 void cop_response_done(struct cop_response *response)
@@ -213,20 +240,31 @@ void cop_server_call_or_exit(struct cop_dest server, uint32_t tag, const void *d
 		cop_exit(&reason);
 }
 
-void cop_server_cast(struct cop_dest server, uint32_t tag, const void *data, size_t len)
+static int cast(struct cop_dest server, struct seg_node *n)
+{
+	uint64_t id = proc_resolve(server);
+
+	n->ref = 0;
+	if (id == 0) {
+		pool_put(n);
+		return 0;
+	}
+	return proc_send(id, n, true, 0) == PROC_WOULD_BLOCK ? -1 : 0;
+}
+
+int cop_server_cast(struct cop_dest server, uint32_t tag, const void *data, size_t len)
 {
 	struct seg_node *n;
-	uint64_t id;
 
 	PROC_REQUIRE();
-	id = proc_resolve(server);
-	if (id == 0)
-		return;
 	n = request_node(NODE_CAST, tag, data, len, 0);
-	if (!n)
-		return;
-	n->ref = 0;
-	(void)proc_send(id, n, true, 0);
+	return n ? cast(server, n) : -1;
+}
+
+int cop_server_cast_msg(struct cop_dest server, uint32_t tag, void *data)
+{
+	PROC_REQUIRE();
+	return cast(server, built_node(data, NODE_CAST, tag));
 }
 
 /* --- requests without waiting --- */
@@ -236,7 +274,7 @@ cop_ref cop_server_send_request(struct cop_dest server, uint32_t tag, const void
 	struct waiting w = { .until = -1 };
 	uint32_t i;
 
-	if (ask(server, tag, data, len, &w, NULL) < 0)
+	if (ask(server, tag, data, len, NULL, &w, NULL) < 0)
 		return COP_NOREF;
 	w.monitor = proc_monitor(w.server);
 	for (i = 0; i < PROC_REQUESTS; i++)

@@ -81,6 +81,17 @@ struct cop_next cop_reply_tag(uint32_t tag, const void *data, size_t len)
 	return n;
 }
 
+struct cop_next cop_reply_msg(uint32_t tag, void *data)
+{
+	struct seg_node *node = (struct seg_node *)data - 1;
+	struct cop_next n = next(WHAT_OK);
+
+	node->tag = tag;
+	n.replies = true;
+	n.reply = seg_index_of(&proc.seg, node);
+	return n;
+}
+
 struct cop_next cop_reply(const void *data, size_t len)
 {
 	return cop_reply_tag(0, data, len);

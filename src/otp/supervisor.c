@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,21 +238,28 @@ static void read_up(struct supervisor *sv)
 }
 
 #define QUICK_START_NS 100000 /* a start that is over so soon is not worth sleeping for */
+#define PLACED_NS 30000       /* by then a new process runs, if another processor is free for it */
 
-/* A child's init is mostly over before we could sleep and be woken. */
+/* A child's init is mostly over before we could sleep and be woken; if it runs on another processor. */
 static void spin_for_start(struct supervisor *sv)
 {
 	const struct kid *k = sv->starting;
-	int64_t until;
+	int64_t from = clock_mono_ns(), spent;
+	uint32_t cpu, mine;
 
-	if (!k || !k->starting || k->acked || k->os_pid == 0 || k->kind == KID_PROGRAM || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+	if (!sv->may_spin || !k || !k->starting || k->acked || k->os_pid == 0 || k->kind == KID_PROGRAM)
 		return;
-	until = clock_mono_ns() + QUICK_START_NS;
-	while (sv->starting == k && k->starting && !k->acked && clock_mono_ns() < until) {
+	while (sv->starting == k && k->starting && !k->acked && (spent = clock_mono_ns() - from) < QUICK_START_NS) {
 		struct pollfd p = { .fd = sv->up_r, .events = POLLIN };
 
-		if (poll(&p, 1, 0) > 0)
+		if (poll(&p, 1, 0) > 0) {
 			read_up(sv);
+			continue;
+		}
+		cpu = atomic_load_explicit(&seg_slot(&proc.seg, SEG_INDEX(k->pid))->cpu, memory_order_relaxed);
+		mine = (uint32_t)sched_getcpu() + 1;
+		if (cpu == mine || (cpu == 0 && spent > PLACED_NS))
+			return;
 	}
 }
 
@@ -435,6 +443,13 @@ static void run(struct supervisor *sv)
 	}
 }
 
+static int processors(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : CPU_COUNT(&set);
+}
+
 _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd)
 {
 	static struct supervisor sv;
@@ -450,6 +465,7 @@ _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd)
 	sv.down_src.fd = sv.up_src.fd = sv.sig_src.fd = -1;
 	RB_INIT(&sv.pids);
 	sigaction(SIGCHLD, &dfl, NULL);
+	sv.may_spin = processors() > 1;
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (server_take_name(spec->name, &failed) < 0) {
 		server_ack(COP_NOT_STARTED, &failed.reason);

@@ -106,7 +106,7 @@ struct supervisor {
 	uint32_t n_draining;
 	struct sup_event *queue; /* what happened while actions were taken */
 	uint32_t queue_n, queue_cap;
-	bool acting, inited;
+	bool acting, inited, may_spin;
 	bool ordered, order_fed; /* to end; the core has been told */
 	struct cop_exit order;
 	struct loop_timer order_timer, parent_timer;

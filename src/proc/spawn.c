@@ -95,6 +95,7 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 	proc.me = me;
 	proc.slot = p;
 	proc.id = id;
+	inbox_stamp(p);
 	proc.starter_waits = how->acks;
 	proc.is_parent = how->supervisor;
 	proc.up_fd = how->up_fd;
@@ -116,7 +117,6 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 	if (getppid() != proc.parent_os_pid)
 		_exit(137); /* it died before we asked to be told */
 	__fpurge(stdout); /* what the spawner has not written yet is for the spawner to write */
-	inbox_stamp(p);
 }
 
 static _Noreturn void in_child(const struct proc_spawn *how, uint32_t slot, uint64_t id)

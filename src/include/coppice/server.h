@@ -36,6 +36,8 @@ struct cop_next cop_ok(void);
 /* handle_call: {:reply, reply, state}. Copies. The reply goes out when the callback returns. */
 struct cop_next cop_reply(const void *data, size_t len);
 struct cop_next cop_reply_tag(uint32_t tag, const void *data, size_t len);
+/* The same with data of cop_msg_new(), filled in place, which it takes. */
+struct cop_next cop_reply_msg(uint32_t tag, void *data);
 /* {:stop, reason, state}. In init: the start fails with this reason. */
 struct cop_next cop_stop(const struct cop_exit *reason);
 /* handle_call: {:stop, reason, reply, state}. The reply goes out after terminate. */
@@ -110,6 +112,9 @@ struct cop_response {
  * cop_call_or_exit() does. */
 int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
     struct cop_response *response_r) __attribute__((warn_unused_result));
+/* The same with data of cop_msg_new(), filled in place; takes it, also when it fails. */
+int cop_server_call_msg(struct cop_dest server, uint32_t tag, void *data, int timeout_ms,
+    struct cop_response *response_r) __attribute__((warn_unused_result));
 void cop_response_done(struct cop_response *response);
 
 /* As cop_server_call(), for fixed sizes: copies a reply of exactly reply_len bytes. -1 with EBADMSG if it is of
@@ -121,9 +126,12 @@ int cop_server_ask(struct cop_dest server, uint32_t tag, const void *data, size_
 void cop_server_call_or_exit(struct cop_dest server, uint32_t tag, const void *data, size_t len,
     void *reply_r, size_t reply_len, int timeout_ms);
 
-/* Sends a request and does not wait. Always succeeds, as in OTP, if there is memory and the mailbox has
- * room; waits for room. A server that is not there loses it. Mirrors GenServer.cast/2. */
-void cop_server_cast(struct cop_dest server, uint32_t tag, const void *data, size_t len);
+/* Sends a request and does not wait for an answer; for room in a full mailbox it waits. A server that is not there,
+ * or a name that nobody has, loses it, and that is no error. Returns 0, or -1 with EMSGSIZE or ENOMEM. Mirrors
+ * GenServer.cast/2. */
+int cop_server_cast(struct cop_dest server, uint32_t tag, const void *data, size_t len);
+/* The same with data of cop_msg_new(), filled in place, which it takes. */
+int cop_server_cast_msg(struct cop_dest server, uint32_t tag, void *data);
 
 /* Sends a call's request without waiting for the reply. COP_NOREF with errno as cop_server_call(). Mirrors
  * gen_server:send_request/2. */
