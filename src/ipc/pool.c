@@ -94,6 +94,7 @@ static struct seg_node *take(struct pool *p, uint32_t c, struct seg_node *n)
 	struct pool_ring *r = &p->ring[c];
 
 	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
+	atomic_store_explicit(&n->armed, 0, memory_order_relaxed);
 	n->class = (uint8_t)c;
 	n->to = p->id;
 	r->at += node_size(c);
@@ -285,6 +286,8 @@ static struct seg_node *get_big(struct pool *p, size_t len)
 		n = (void *)seg_chunk_data(p->s, p->big[i]);
 		if (p->s->chunks[p->big[i]].run == want && seg_node_is_free(p->s, n)) {
 			atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
+			atomic_store_explicit(&n->armed, 0, memory_order_relaxed);
+			n->to = p->id;
 			return n;
 		}
 	}
@@ -313,6 +316,7 @@ static struct seg_node *get_big(struct pool *p, size_t len)
 	n->class = SEG_BIG;
 	n->chunks = (uint16_t)want;
 	n->to = p->id;
+	atomic_store_explicit(&n->armed, 0, memory_order_relaxed);
 	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
 	p->s->chunks[c].pages = 1;
 	return n;

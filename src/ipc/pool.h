@@ -50,6 +50,7 @@ static inline struct seg_node *pool_get(struct pool *p, size_t len)
 	r->at += SEG_NODE_SMALL;
 	__builtin_prefetch(r->at + 2 * SEG_NODE_SMALL, 1);
 	atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
+	atomic_store_explicit(&n->armed, 0, memory_order_relaxed);
 	n->class = 0;
 	n->to = p->id;
 	return n;

@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/diag.h"
+#include "base/fds.h"
 #include "otp/server.h"
 #include "proc/proc.h"
 
@@ -355,6 +356,7 @@ void server_ack(enum cop_start how, const struct cop_exit *reason)
 	if (proc.up_fd >= 0) {
 		while (write(proc.up_fd, &ack, sizeof ack) < 0 && errno == EINTR)
 			;
+		fds_close(&proc.up_fd); /* a child says it once */
 	} else if (proc.starter_waits) {
 		(void)proc_tell(proc.starter, NODE_ACK, proc.id, (uint32_t)how, &ack.reason, sizeof ack.reason);
 	}

@@ -673,6 +673,10 @@ static void on_exited(struct sup *s, const struct sup_event *ev)
 		sup_mail_push(s, ev->slot * SUP_ITEMS + SUP_ITEM_EXIT);
 		return;
 	}
+	if (c->status == SUP_ST_STARTING && s->doing == SUP_DO_EXIT) {
+		c->status = SUP_ST_FAILED; /* its turn to be stopped has not come yet */
+		return;
+	}
 	DIAG_ASSERT(c->status == SUP_ST_STOPPING);
 	emit_timer(s, ev->slot, -1);
 	c->status = SUP_ST_TERMINATED;
@@ -778,6 +782,15 @@ void sup_step(struct sup *s, const struct sup_event *ev)
 		on_shutdown(s, ev);
 		break;
 	}
+}
+
+void sup_call_now(struct sup *s, const struct sup_event *ev)
+{
+	struct sup_call call = { .op = ev->op, .slot = ev->slot, .call = ev->call };
+
+	DIAG_ASSERT(s->ring_n == 0 && s->phase == SUP_PH_IDLE);
+	s->now_ms = ev->now_ms;
+	handle_call(s, &call);
 }
 
 bool sup_next_action(struct sup *s, struct sup_action *act_r)

@@ -16,7 +16,8 @@
  *
  * The contract for the owner, per child slot:
  *   SUP_ACT_START  -> later exactly one SUP_EV_STARTED (ok, ignore or failed), unless a STOP or
- *                     KILL for the slot comes first; then exactly one SUP_EV_EXITED
+ *                     KILL for the slot comes first; then exactly one SUP_EV_EXITED. After
+ *                     SUP_EV_SHUTDOWN a failed start may be an EXITED in any case
  *   a running child dies -> exactly one SUP_EV_EXITED, asked for or not
  *   SUP_ACT_TIMER  -> when that time has come, SUP_EV_TIMER for the slot; a later SUP_ACT_TIMER
  *                     for the slot replaces it, at_ms < 0 cancels it
@@ -177,6 +178,10 @@ int sup_set_flags(struct sup *s, const struct sup_flags *flags);
 /* Feeds one event. Decisions are made while actions are taken: take all of them, until
  * sup_next_action() returns false, before the next event. */
 void sup_step(struct sup *s, const struct sup_event *ev);
+
+/* Takes up a call before whatever waits. Only while the SUP_ACT_REPLY of a call is carried out whose slot was
+ * SUP_NONE: that one has waited for this one's turn. */
+void sup_call_now(struct sup *s, const struct sup_event *ev);
 
 /* Takes the next action, in order; false when there is none. */
 bool sup_next_action(struct sup *s, struct sup_action *act_r);

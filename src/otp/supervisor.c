@@ -205,7 +205,21 @@ static void order_shutdown(struct supervisor *sv, const struct cop_exit *reason)
 }
 
 #define BURIAL_MS 1000
+#define LAST_WILL_MS 6000
 #define BURIAL_LOOK_MS 1
+
+/* Nobody above us is left to end those that do not end. */
+static void last_will(struct loop_timer *t)
+{
+	struct supervisor *sv = t->ctx;
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
+	uint32_t i;
+
+	for (i = 0; i < sv->kids_cap; i++)
+		if (sv->kids[i])
+			kid_kill(sv->kids[i]);
+	proc_die(&killed);
+}
 
 /* Our parent was killed. First its own end is told, unless nobody is left to tell it. */
 static void parent_died(struct loop_timer *t)
@@ -213,8 +227,10 @@ static void parent_died(struct loop_timer *t)
 	struct supervisor *sv = t->ctx;
 	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 
-	if (sv->parent_died_ms == 0)
+	if (sv->parent_died_ms == 0) {
 		sv->parent_died_ms = clock_mono_ms();
+		loop_timer_set(&sv->loop, &sv->last_will, clock_mono_ms() + LAST_WILL_MS, last_will, sv);
+	}
 	if (seg_is_there(&proc.seg, proc.parent) && clock_mono_ms() - sv->parent_died_ms < BURIAL_MS)
 		loop_timer_set(&sv->loop, t, clock_mono_ms() + BURIAL_LOOK_MS, parent_died, sv);
 	else

@@ -1,7 +1,10 @@
 /* SPDX-FileCopyrightText: The Coppice authors */
 /* SPDX-License-Identifier: ISC */
 
-/* The child API inside the supervisor: calls become events of the core, its replies become answers. */
+/*
+ * The child API inside the supervisor: calls become events of the core, its replies become answers. A call that comes
+ * while something else is under way waits for its turn in the core's mailbox, unread: what it finds then counts.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,9 +40,8 @@ static bool is_restarting(enum sup_status st)
 
 /* --- calls about one child --- */
 
-static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_op op, uint32_t slot, bool looks)
+static struct call *new_call(struct supervisor *sv, const struct cop_msg *msg)
 {
-	struct sup_event ev = { .type = SUP_EV_CALL, .op = (uint8_t)op, .slot = slot, .now_ms = clock_mono_ms() };
 	uint32_t i;
 
 	for (i = 0; i < SUP_CALLS_MAX; i++)
@@ -47,13 +49,25 @@ static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_o
 			break;
 	if (i == SUP_CALLS_MAX) {
 		answer_with(msg, -1, EAGAIN, 0, "too_many_calls");
-		return;
+		return NULL;
 	}
-	sv->calls[i] = (struct call){ .used = true, .from = msg->from.id, .ref = msg->ref.id, .looks = looks,
-		.tag = msg->tag };
+	sv->calls[i] = (struct call){ .used = true, .from = msg->from.id, .ref = msg->ref.id, .tag = msg->tag };
 	sv->n_calls++;
-	ev.call = i;
-	supervisor_feed(sv, &ev);
+	return &sv->calls[i];
+}
+
+static void to_core(struct supervisor *sv, const struct cop_msg *msg, enum sup_op op, uint32_t slot)
+{
+	struct sup_event ev = { .type = SUP_EV_CALL, .op = (uint8_t)op, .slot = slot, .now_ms = clock_mono_ms() };
+	struct call *c = new_call(sv, msg);
+
+	if (!c)
+		return;
+	ev.call = (uint64_t)(c - sv->calls);
+	if (sv->in_turn)
+		sup_call_now(sv->core, &ev);
+	else
+		supervisor_feed(sv, &ev);
 }
 
 static void start_child(struct supervisor *sv, const struct cop_msg *msg)
@@ -89,15 +103,16 @@ static void start_child(struct supervisor *sv, const struct cop_msg *msg)
 			answer_with(msg, COP_NOT_STARTED, errno, 0, errno == ECANCELED ? "shutdown" : "enomem");
 		return;
 	}
-	to_core(sv, msg, SUP_OP_START, k->slot, false);
+	to_core(sv, msg, SUP_OP_START, k->slot);
 }
 
+/* While a child is between two attempts to restart it, it goes by the pid that it had. */
 static struct kid *by_pid(struct supervisor *sv, uint64_t pid)
 {
 	uint32_t i;
 
 	for (i = sup_first(sv->core); i != SUP_NONE; i = sup_next(sv->core, i))
-		if (sv->kids[i]->pid == pid && pid != 0)
+		if (sv->kids[i]->up_pid == pid && pid != 0)
 			return sv->kids[i];
 	return NULL;
 }
@@ -111,7 +126,7 @@ static void with_id(struct supervisor *sv, const struct cop_msg *msg, enum sup_o
 		memcpy(id, msg->data, msg->len);
 	k = sv->spec->dynamic ? NULL : supervisor_find(sv, id);
 	if (k)
-		to_core(sv, msg, op, k->slot, false);
+		to_core(sv, msg, op, k->slot);
 	else
 		answer_with(msg, -1, ENOENT, 0, "not_found");
 }
@@ -126,18 +141,18 @@ static void terminate_pid(struct supervisor *sv, const struct cop_msg *msg)
 		k = sv->spec->dynamic ? by_pid(sv, pid) : NULL;
 	}
 	if (k)
-		to_core(sv, msg, SUP_OP_TERMINATE, k->slot, false);
+		to_core(sv, msg, SUP_OP_TERMINATE, k->slot);
 	else
 		answer_with(msg, -1, ENOENT, 0, "not_found");
 }
 
 /* --- looking --- */
 
-static void which_children(struct supervisor *sv, const struct call *c)
+static void which_children(struct supervisor *sv, const struct cop_msg *msg)
 {
 	struct sup_counts counts;
 	struct cop_child_info *info;
-	struct cop_from from = { { c->from }, { c->ref } };
+	struct cop_from from = { msg->from, msg->ref };
 	uint32_t i, n = 0;
 
 	sup_count_children(sv->core, &counts);
@@ -159,28 +174,84 @@ static void which_children(struct supervisor *sv, const struct call *c)
 	free(info);
 }
 
-static void count_children(struct supervisor *sv, const struct call *call)
+static void count_children(struct supervisor *sv, const struct cop_msg *msg)
 {
 	struct sup_counts c;
 	struct cop_child_counts r;
 
 	sup_count_children(sv->core, &c);
 	r = (struct cop_child_counts){ c.specs, c.active, c.supervisors, c.workers };
-	answer(call->from, call->ref, &r, sizeof r);
+	answer(msg->from.id, msg->ref.id, &r, sizeof r);
 }
 
-/* Looking takes its turn among the calls: what is seen is never in the middle of something. */
-static void look(struct supervisor *sv, const struct call *c)
+/* --- turns --- */
+
+static void take_up(struct supervisor *sv, const struct cop_msg *msg)
 {
-	if (c->tag == SUPERVISOR_WHICH_CHILDREN)
-		which_children(sv, c);
-	else
-		count_children(sv, c);
+	switch ((enum supervisor_tag)msg->tag) {
+	case SUPERVISOR_START_CHILD:
+		start_child(sv, msg);
+		break;
+	case SUPERVISOR_TERMINATE_CHILD:
+		with_id(sv, msg, SUP_OP_TERMINATE);
+		break;
+	case SUPERVISOR_TERMINATE_PID:
+		terminate_pid(sv, msg);
+		break;
+	case SUPERVISOR_RESTART_CHILD:
+		with_id(sv, msg, SUP_OP_RESTART);
+		break;
+	case SUPERVISOR_DELETE_CHILD:
+		with_id(sv, msg, SUP_OP_DELETE);
+		break;
+	case SUPERVISOR_WHICH_CHILDREN:
+		which_children(sv, msg);
+		break;
+	case SUPERVISOR_COUNT_CHILDREN:
+		count_children(sv, msg);
+		break;
+	}
+}
+
+/* To the core it is about nobody, so that it is answered at once when it is its turn. */
+static void wait_for_turn(struct supervisor *sv, const struct cop_msg *msg)
+{
+	struct sup_event ev = { .type = SUP_EV_CALL, .op = SUP_OP_TERMINATE, .slot = SUP_NONE, .now_ms = clock_mono_ms() };
+	void *data = malloc(msg->len + 1);
+	struct call *c;
+
+	if (!data) {
+		answer_with(msg, -1, ENOMEM, 0, "enomem");
+		return;
+	}
+	c = new_call(sv, msg);
+	if (!c) {
+		free(data);
+		return;
+	}
+	if (msg->len)
+		memcpy(data, msg->data, msg->len);
+	c->waits = true;
+	c->data = data;
+	c->len = msg->len;
+	ev.call = (uint64_t)(c - sv->calls);
+	supervisor_feed(sv, &ev);
+}
+
+static void its_turn(struct supervisor *sv, struct call *c)
+{
+	struct cop_msg msg = { .kind = COP_MSG_CALL, .tag = c->tag, .from = { c->from }, .ref = { c->ref }, .data = c->data,
+		.len = c->len };
+
+	sv->in_turn = true;
+	take_up(sv, &msg);
+	sv->in_turn = false;
+	free(c->data);
 }
 
 void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
 {
-	struct call *c = &sv->calls[a->call % SUP_CALLS_MAX];
+	struct call *c = &sv->calls[a->call % SUP_CALLS_MAX], waited = *c;
 	struct kid *k = a->slot < sv->kids_cap ? sv->kids[a->slot] : NULL;
 	struct supervisor_reply r = { .how = -1, .reason = a->reason };
 
@@ -188,10 +259,12 @@ void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
 		return;
 	c->used = false;
 	sv->n_calls--;
-	if (a->reply == SUP_REPLY_SHUTTING_DOWN)
+	if (a->reply == SUP_REPLY_SHUTTING_DOWN) {
+		free(waited.data);
 		return; /* as OTP's: whoever waits hears of the end instead */
-	if (c->looks) {
-		look(sv, c);
+	}
+	if (waited.waits) {
+		its_turn(sv, &waited);
 		return;
 	}
 	switch ((enum sup_reply)a->reply) {
@@ -225,25 +298,8 @@ void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
 
 void supervisor_call(struct supervisor *sv, const struct cop_msg *msg)
 {
-	switch ((enum supervisor_tag)msg->tag) {
-	case SUPERVISOR_START_CHILD:
-		start_child(sv, msg);
-		break;
-	case SUPERVISOR_TERMINATE_CHILD:
-		with_id(sv, msg, SUP_OP_TERMINATE);
-		break;
-	case SUPERVISOR_TERMINATE_PID:
-		terminate_pid(sv, msg);
-		break;
-	case SUPERVISOR_RESTART_CHILD:
-		with_id(sv, msg, SUP_OP_RESTART);
-		break;
-	case SUPERVISOR_DELETE_CHILD:
-		with_id(sv, msg, SUP_OP_DELETE);
-		break;
-	case SUPERVISOR_WHICH_CHILDREN:
-	case SUPERVISOR_COUNT_CHILDREN:
-		to_core(sv, msg, SUP_OP_TERMINATE, SUP_NONE, true); /* the core finds nobody, in its turn */
-		break;
-	}
+	if (sup_idle(sv->core))
+		take_up(sv, msg);
+	else
+		wait_for_turn(sv, msg);
 }

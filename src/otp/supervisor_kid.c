@@ -238,7 +238,6 @@ static void run_function(const struct cop_child *c)
 		proc_die(&failed.reason);
 	}
 	server_ack(COP_STARTED, NULL);
-	fds_close(&proc.up_fd);
 	c->run((void *)(uintptr_t)c->arg);
 }
 
@@ -439,6 +438,8 @@ void kid_acked(struct kid *k, const struct up_ack *ack)
 	k->acked = true;
 	k->how = ack->how;
 	k->how_reason = ack->reason;
+	if (k->how == COP_STARTED)
+		k->up_pid = k->pid;
 	if (k->how != COP_STARTED || k->ending)
 		return; /* the rest is told by its death */
 	k->starting = false;

@@ -62,6 +62,7 @@ struct kid {
 	char id[SUPERVISOR_ID_MAX + 1];
 	pid_t os_pid;            /* 0: no process */
 	uint64_t pid;            /* of the present or last process; 0: an executable's */
+	uint64_t up_pid;         /* of the last one that was started */
 	RB_ENTRY(kid) by_os_pid;
 	bool starting, ending;   /* to be started; STOP or KILL was sent */
 	bool killed;
@@ -82,8 +83,10 @@ RB_HEAD(kids_by_os_pid, kid);
 struct call {
 	bool used;
 	uint64_t from, ref;
-	bool looks;              /* no operation: which_children or count_children, when its turn comes */
+	bool waits;              /* for its turn: not looked at yet */
 	uint32_t tag;
+	void *data;              /* of one that waits: a copy */
+	size_t len;
 };
 
 struct supervisor {
@@ -106,10 +109,11 @@ struct supervisor {
 	uint32_t n_draining;
 	struct sup_event *queue; /* what happened while actions were taken */
 	uint32_t queue_n, queue_cap;
+	bool in_turn;            /* a call that waited is taken up: what it leads to is decided at once */
 	bool acting, inited, may_spin;
 	bool ordered, order_fed; /* to end; the core has been told */
 	struct cop_exit order;
-	struct loop_timer order_timer, parent_timer;
+	struct loop_timer order_timer, parent_timer, last_will;
 	int64_t parent_died_ms;
 	uint32_t n_calls;
 };

@@ -65,12 +65,28 @@ static void say_again(struct seg_slot *p, const struct cop_exit *reason)
 	atomic_store(&turn->to, 0);
 }
 
+/* As in Erlang, links are told before monitors: who has both, and traps exits, gets the exit signal first, and who
+ * does not is gone before it hears of the other. The list is whole both ways: proc_undo_take() has mended it. */
+static void turn_links(struct seg_slot *p, const struct cop_exit *reason)
+{
+	uint32_t i = atomic_load(&p->own.holding), bound = PROC_HELD_MAX;
+	uint64_t id = atomic_load(&p->id);
+	struct seg_node *n;
+
+	while ((n = seg_node(&proc.seg, i)) && bound-- > 0) {
+		i = n->hnext;
+		if (n->to == id && atomic_load(&n->kind) == HELD_LINK)
+			proc_turn(p, n, reason);
+	}
+}
+
 static void turn_all(struct seg_slot *p, const struct cop_exit *reason)
 {
 	uint32_t i, bound = PROC_HELD_MAX;
 	uint64_t id = atomic_load(&p->id);
 	struct seg_node *n;
 
+	turn_links(p, reason);
 	while ((i = atomic_load(&p->own.holding)) != 0 && (n = seg_node(&proc.seg, i)) && bound-- > 0) {
 		uint8_t kind = atomic_load(&n->kind);
 

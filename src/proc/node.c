@@ -7,6 +7,7 @@
  * supervisor leaves behind comes to it or to a supervisor below it.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,6 +152,12 @@ static void first_process(void *arg)
 	f->f(f->arg);
 }
 
+/* fork(2), behind the library's back: the copy is no process of the node. */
+static void forked(void)
+{
+	proc.in_node = false;
+}
+
 int cop_run(const struct cop_node_options *options, cop_proc_f *main_f, void *arg)
 {
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
@@ -161,8 +168,12 @@ int cop_run(const struct cop_node_options *options, cop_proc_f *main_f, void *ar
 	sigset_t set;
 	cop_pid pid;
 
+	static bool watched;
+
 	if (proc_node_create(options) < 0)
 		return -1;
+	if (!watched)
+		watched = pthread_atfork(NULL, NULL, forked) == 0;
 	block_signals(&set, &first.mask);
 	sigaction(SIGCHLD, &dfl, &first.chld); /* an inherited "ignore" would reap behind our back */
 	prctl(PR_GET_CHILD_SUBREAPER, &was_subreaper);

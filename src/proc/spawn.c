@@ -104,6 +104,7 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 	proc.n_requests = 0;
 	memset(proc.request, 0, sizeof proc.request);
 	proc.last_from = 0;
+	proc.streak = 0;
 	proc.budget = proc.seg.h->spins / 4;
 	proc.exiting = NULL;
 	proc.starting = 0;
@@ -124,6 +125,8 @@ static _Noreturn void in_child(const struct proc_spawn *how, uint32_t slot, uint
 	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0);
 
 	proc_become(slot, id, how);
+	if (how->label)
+		prctl(PR_SET_NAME, how->label); /* for ps: the first 15 bytes */
 	how->f(how->arg);
 	cop_exit(&normal);
 }
@@ -342,4 +345,5 @@ void cop_set_label(const char *label)
 {
 	PROC_REQUIRE();
 	set_label(proc.slot, label);
+	prctl(PR_SET_NAME, label ? label : "");
 }
