@@ -15,21 +15,30 @@
 
 #include "base/clock.h"
 
+static void wake_futex(struct seg_slot *p)
+{
+	syscall(SYS_futex, &p->asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void wake_poll(struct seg *s, uint32_t slot)
+{
+	pid_t pid = atomic_load(&s->pids[slot]);
+
+	if (pid > 1) /* if the number is somebody else's by now, SIGURG is ignored there */
+		kill(pid, SIGURG);
+}
+
 void inbox_wake(struct seg *s, uint32_t slot)
 {
 	struct seg_slot *p = &s->slots[slot];
 
 	switch (atomic_exchange(&p->asleep, SEG_AWAKE)) {
 	case SEG_ASLEEP_FUTEX:
-		syscall(SYS_futex, &p->asleep, FUTEX_WAKE, 1, NULL, NULL, 0);
+		wake_futex(p);
 		break;
-	case SEG_ASLEEP_POLL: {
-		pid_t pid = atomic_load(&s->pids[slot]);
-
-		if (pid > 1) /* if the number is somebody else's by now, SIGURG is ignored there */
-			kill(pid, SIGURG);
+	case SEG_ASLEEP_POLL:
+		wake_poll(s, slot);
 		break;
-	}
 	default:
 		break;
 	}
@@ -57,7 +66,8 @@ enum inbox_pushed inbox_push(struct seg *s, uint32_t me, uint32_t to, uint32_t n
 		want = ((uint64_t)(INBOX_COUNT(head) + 1) << 32) | node;
 	} while (!atomic_compare_exchange_weak_explicit(&p->inbox, &head, want, memory_order_seq_cst,
 	    memory_order_relaxed));
-	if (wake && atomic_load_explicit(&p->asleep, memory_order_relaxed) != SEG_AWAKE)
+	/* seq_cst, as the sleeper's store and look: one of the two sees the other's */
+	if (wake && atomic_load(&p->asleep) != SEG_AWAKE)
 		inbox_wake(s, to);
 	atomic_store_explicit(&own->intent, 0, memory_order_release);
 	return INBOX_DONE;
@@ -65,10 +75,15 @@ enum inbox_pushed inbox_push(struct seg *s, uint32_t me, uint32_t to, uint32_t n
 
 void inbox_finish_push(struct seg *s, uint32_t dead)
 {
-	uint32_t to = atomic_exchange(&s->slots[dead].own.intent, 0);
+	uint32_t to = atomic_load(&s->slots[dead].own.intent);
 
-	if (to != 0 && to <= s->h->max_procs)
-		inbox_wake(s, to - 1);
+	/* It may have died between saying that it wakes and doing it, so what the word says does not count. */
+	if (to != 0 && to <= s->max_procs) {
+		atomic_store(&s->slots[to - 1].asleep, SEG_AWAKE);
+		wake_futex(&s->slots[to - 1]);
+		wake_poll(s, to - 1);
+	}
+	atomic_store(&s->slots[dead].own.intent, 0); /* last: whoever does this may be killed, too */
 }
 
 static void sleep_until(_Atomic uint32_t *word, uint32_t value, int64_t until_ns)

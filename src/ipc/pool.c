@@ -64,6 +64,13 @@ static uint32_t class_of(size_t len)
 
 /* --- rings --- */
 
+static uint32_t pages_of(const struct pool *p, uint32_t chunk)
+{
+	uint32_t pages = p->s->chunks[chunk].pages;
+
+	return pages < CHUNK_PAGES ? pages : CHUNK_PAGES;
+}
+
 /* The cursor goes to the beginning of chunk[in], or of the slot's own nodes. */
 static void go_to(struct pool *p, uint32_t c, uint32_t in)
 {
@@ -76,7 +83,7 @@ static void go_to(struct pool *p, uint32_t c, uint32_t in)
 		return;
 	}
 	r->at = seg_chunk_data(p->s, r->chunk[in]);
-	r->end = r->at + p->s->chunks[r->chunk[in]].pages * PAGE / node_size(c) * node_size(c);
+	r->end = r->at + pages_of(p, r->chunk[in]) * PAGE / node_size(c) * node_size(c);
 }
 
 /* At the end of a chunk: on to the next one that has any nodes. */
@@ -183,7 +190,7 @@ static int add_chunk(struct pool *p, uint32_t c)
 	bool adopted;
 	long chunk;
 
-	if (p->bytes + SEG_CHUNK_BYTES > p->s->h->quota) {
+	if (p->bytes + SEG_CHUNK_BYTES > p->s->quota) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -208,14 +215,14 @@ static int grow(struct pool *p, uint32_t c)
 	struct seg_chunk *d;
 	uint32_t have, more;
 
-	if (r->n == 0 || p->s->chunks[r->chunk[r->n - 1]].pages == CHUNK_PAGES) {
+	if (r->n == 0 || pages_of(p, r->chunk[r->n - 1]) == CHUNK_PAGES) {
 		if (add_chunk(p, c) < 0)
 			return -1;
 		if (r->at != r->end)
 			return 0; /* adopted, with pages */
 	}
 	d = &p->s->chunks[r->chunk[r->n - 1]];
-	have = d->pages;
+	have = pages_of(p, r->chunk[r->n - 1]);
 	more = page_step(p, c, have);
 	if (seg_populate(seg_chunk_data(p->s, r->chunk[r->n - 1]) + (size_t)have * PAGE, (size_t)more * PAGE) < 0)
 		return -1;
@@ -285,15 +292,16 @@ static struct seg_node *get_big(struct pool *p, size_t len)
 	for (i = 0; i < p->n_big; i++) {
 		n = (void *)seg_chunk_data(p->s, p->big[i]);
 		if (p->s->chunks[p->big[i]].run == want && seg_node_is_free(p->s, n)) {
+			n->to = p->id;
 			atomic_store_explicit(&n->state, SEG_BUSY, memory_order_relaxed);
 			atomic_store_explicit(&n->armed, 0, memory_order_relaxed);
 			n->to = p->id;
 			return n;
 		}
 	}
-	if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->h->quota) {
+	if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->quota) {
 		pool_trim(p, false);
-		if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->h->quota) {
+		if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->quota) {
 			errno = EAGAIN;
 			return NULL;
 		}

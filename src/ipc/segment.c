@@ -131,12 +131,25 @@ static int map(struct seg *s, struct layout *l, struct seg_limits *lim)
 	}
 	(void)madvise(at, l->end, MADV_DONTDUMP);
 	s->base = at;
+	s->bytes = l->end;
 	return 0;
 }
 
 static void random_bytes(void *buf, size_t n)
 {
 	arc4random_buf(buf, n);
+}
+
+static void learn_bounds(struct seg *s)
+{
+	s->bytes = s->h->bytes;
+	s->quota = s->h->quota;
+	s->seed = s->h->seed;
+	s->max_procs = s->h->max_procs;
+	s->n_chunks = s->h->n_chunks;
+	s->n_buckets = s->h->n_buckets;
+	s->mailbox = s->h->mailbox;
+	s->spins = s->h->spins;
 }
 
 int seg_create(struct seg *s, const struct seg_limits *limits)
@@ -171,6 +184,7 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 		.spins = learn_spins(),
 	};
 	random_bytes(&s->h->seed, sizeof s->h->seed);
+	learn_bounds(s);
 	snprintf(s->h->name, sizeof s->h->name, "%s", lim.name ? lim.name : "");
 	atomic_store(&s->h->slot_top, 1);
 	atomic_store(&s->h->slot_hint, 1);
@@ -184,7 +198,7 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 void seg_destroy(struct seg *s)
 {
 	if (s->base)
-		munmap(s->base, s->h && s->h->magic == SEG_MAGIC ? s->h->bytes : PAGE);
+		munmap(s->base, s->bytes);
 	fds_close(&s->fd);
 	s->base = NULL;
 	s->h = NULL;
@@ -234,7 +248,7 @@ static void raise_top(struct seg *s, uint32_t to)
 long seg_slot_claim(struct seg *s, uint32_t me)
 {
 	struct seg_own *own = &s->slots[me].own;
-	uint32_t n = s->h->max_procs, hint = atomic_load(&s->h->slot_hint), k, i;
+	uint32_t n = s->max_procs, hint = atomic_load(&s->h->slot_hint), k, i;
 
 	for (k = 0; k < n; k++) {
 		uint64_t want = SEG_SLOT_FREE;
@@ -275,8 +289,8 @@ long seg_slot_by_pid(const struct seg *s, int pid)
 {
 	uint32_t i, top = atomic_load(&s->h->slot_top);
 
-	if (top > s->h->max_procs)
-		top = s->h->max_procs;
+	if (top > s->max_procs)
+		top = s->max_procs;
 	for (i = 0; i < top; i++)
 		if (atomic_load_explicit(&s->pids[i], memory_order_relaxed) == pid && seg_slot_state(s, i) != SEG_SLOT_FREE)
 			return (long)i;
@@ -287,25 +301,30 @@ long seg_slot_by_pid(const struct seg *s, int pid)
 
 bool seg_node_is_free(const struct seg *s, struct seg_node *n)
 {
-	return atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE || !seg_is_there(s, n->to);
+	uint64_t to;
+
+	if (atomic_load_explicit(&n->state, memory_order_acquire) == SEG_FREE)
+		return true;
+	/* A reaper may hand it on, and then be done with who held it, between the two looks. */
+	do {
+		to = *(volatile uint64_t *)&n->to;
+		if (seg_is_there(s, to))
+			return false;
+	} while (*(volatile uint64_t *)&n->to != to);
+	return true;
 }
 
-static uint32_t nodes_of(const struct seg *s, uint32_t c)
-{
-	const struct seg_chunk *d = &s->chunks[c];
-
-	if (d->class == SEG_BIG)
-		return 1;
-	return (uint32_t)d->pages * PAGE / (SEG_NODE_SMALL << d->class);
-}
-
-/* Tells whether nothing in a chunk (or run) is under way. */
+/* Tells whether nothing in a chunk (or run) is under way. What it says of itself is anybody's writing. */
 static bool chunk_is_idle(const struct seg *s, uint32_t c)
 {
-	uint32_t i, n = nodes_of(s, c), bytes = s->chunks[c].class == SEG_BIG ? 0 : SEG_NODE_SMALL << s->chunks[c].class;
+	uint32_t class = s->chunks[c].class, pages = s->chunks[c].pages, bytes, i, n;
 
-	if (s->chunks[c].pages == 0)
+	if (pages == 0)
 		return true;
+	if (class > SEG_BIG || pages > CHUNK_PAGES)
+		return false;
+	bytes = class == SEG_BIG ? SEG_CHUNK_BYTES : SEG_NODE_SMALL << class;
+	n = class == SEG_BIG ? 1 : pages * PAGE / bytes;
 	for (i = 0; i < n; i++)
 		if (!seg_node_is_free(s, (void *)(seg_chunk_data(s, c) + (size_t)i * bytes)))
 			return false;
@@ -332,7 +351,7 @@ void seg_chunk_release(struct seg *s, uint32_t c)
 	struct seg_chunk *d = &s->chunks[c];
 	uint32_t i, n = d->class == SEG_BIG && d->run > 0 ? d->run : 1;
 
-	if (n > s->h->n_chunks - c)
+	if (n > s->n_chunks - c)
 		n = 1;
 	if (d->class == SEG_BIG || atomic_load_explicit(&s->h->kept, memory_order_relaxed) >= KEEP_MAX)
 		drop_pages(s, c, n);
@@ -422,7 +441,7 @@ static long claim_big(struct seg *s, uint32_t me, uint32_t n)
 	uint32_t c, free_n = 0;
 	long got;
 
-	for (c = 0; c < s->h->n_chunks; c++) {
+	for (c = 0; c < s->n_chunks; c++) {
 		if (atomic_load(&s->chunks[c].owner) != 0) {
 			free_n = 0;
 			continue;
@@ -443,14 +462,15 @@ bool seg_chunks_sweep(struct seg *s)
 {
 	uint32_t c, n = 0;
 
-	for (c = 0; c < s->h->n_chunks; c++) {
+	for (c = 0; c < s->n_chunks; c++) {
 		uint64_t had = atomic_load(&s->chunks[c].owner), was = had;
 
 		if (had == 0 || (s->chunks[c].class == SEG_BIG && s->chunks[c].run == 0) || seg_is_there(s, had) ||
 		    !chunk_is_idle(s, c))
 			continue;
-		/* taken over by an id that is nobody's, so that two sweepers do not both release it */
-		if (!atomic_compare_exchange_strong(&s->chunks[c].owner, &was, UINT64_MAX))
+		/* Taken over by an id that is nobody's, but this sweeper's own: two do not both release it, and from one
+		 * that dies here it is taken again. */
+		if (!atomic_compare_exchange_strong(&s->chunks[c].owner, &was, UINT64_MAX - ((uint64_t)getpid() << 20)))
 			continue;
 		seg_chunk_release(s, c);
 		n++;
@@ -473,8 +493,8 @@ long seg_chunk_claim(struct seg *s, uint32_t me, uint8_t class, uint32_t n, bool
 			if (got >= 0)
 				return got;
 		}
-		for (k = 0; class != SEG_BIG && k < s->h->n_chunks; k++) {
-			c = (hint + k) % s->h->n_chunks;
+		for (k = 0; class != SEG_BIG && k < s->n_chunks; k++) {
+			c = (hint + k) % s->n_chunks;
 			note_claim(own, c, 1);
 			if (!take_chunk(s, c, owner, class, adopted_r)) {
 				atomic_store(&own->claiming, 0);
@@ -498,13 +518,19 @@ static void undo_claim(struct seg *s, struct seg_own *own, uint64_t id)
 {
 	uint32_t c = atomic_load(&own->claiming), n = atomic_load(&own->claiming_n), i;
 
-	if (c == 0 || --c >= s->h->n_chunks || n > s->h->n_chunks - c)
+	if (c == 0 || --c >= s->n_chunks || n > s->n_chunks - c)
 		return;
 	if (atomic_load(&own->chunks) != c + 1)
 		for (i = 0; i < n; i++)
 			if (atomic_load(&s->chunks[c + i].owner) == id && n > 1)
 				atomic_store(&s->chunks[c + i].owner, 0);
-	/* a single one stays an orphan: it may have been adopted with messages in it */
+	/* A single one that was adopted, maybe with messages in it, stays an orphan; a new one may have the marks of a
+	 * former use, with which nobody would adopt it. */
+	if (n == 1 && atomic_load(&own->chunks) != c + 1 && s->chunks[c].pages == 0) {
+		uint64_t had = id;
+
+		(void)atomic_compare_exchange_strong(&s->chunks[c].owner, &had, 0);
+	}
 	atomic_store(&own->claiming, 0);
 }
 
@@ -512,10 +538,10 @@ void seg_chunks_orphan(struct seg *s, uint32_t index)
 {
 	struct seg_own *own = &s->slots[index].own;
 	uint64_t id = atomic_load(&s->slots[index].id);
-	uint32_t c, next, bound = (uint32_t)(s->h->quota / SEG_CHUNK_BYTES) + 1;
+	uint32_t c, next, bound = (uint32_t)(s->quota / SEG_CHUNK_BYTES) + 1;
 
 	undo_claim(s, own, id);
-	for (c = atomic_load(&own->chunks); c != 0 && c <= s->h->n_chunks && bound-- > 0; c = next) {
+	for (c = atomic_load(&own->chunks); c != 0 && c <= s->n_chunks && bound-- > 0; c = next) {
 		next = atomic_load(&s->chunks[c - 1].next);
 		atomic_store(&own->chunks, next);
 		if (atomic_load(&s->chunks[c - 1].owner) != id)
@@ -531,7 +557,7 @@ void seg_chunks_count(const struct seg *s, uint32_t *used_r, uint32_t *orphans_r
 {
 	uint32_t c, used = 0, orphans = 0;
 
-	for (c = 0; c < s->h->n_chunks; c++) {
+	for (c = 0; c < s->n_chunks; c++) {
 		uint64_t owner = atomic_load(&s->chunks[c].owner);
 
 		used += owner != 0;

@@ -106,6 +106,7 @@ struct seg_own {
 	_Atomic uint32_t claiming_n; /* and how many */
 	uint32_t pad;
 	_Atomic uint64_t killing;  /* process id that an exit signal is about to kill */
+	_Atomic uint64_t burying;  /* process id of the dead one that is being buried */
 	struct seg_turn turn;
 };
 
@@ -189,9 +190,11 @@ struct seg_header {
 	_Atomic uint32_t ending;     /* no more spawns */
 };
 
-/* The segment as this process sees it. The same in all, but for what is after a fork its own. */
+/* The segment as this process sees it. What bounds a walk through it is private: nobody can write over it. */
 struct seg {
 	unsigned char *base;
+	uint64_t bytes, quota, seed;
+	uint32_t max_procs, n_chunks, n_buckets, mailbox, spins;
 	struct seg_header *h;
 	struct seg_slot *slots;      /* max_procs, SEG_SLOT_BYTES each */
 	_Atomic int32_t *pids;       /* Unix pid by slot; the kernel writes it at the clone */
@@ -219,6 +222,7 @@ static inline struct seg_slot *seg_slot(const struct seg *s, uint32_t index)
 }
 
 #define SEG_INDEX(id) ((uint32_t)((id) & 0xfffff))
+#define SEG_INDEX_END (1ull << 20) /* above it is the generation */
 
 /* The slot of a process that is (still) that one, or NULL. */
 static inline struct seg_slot *seg_slot_of(const struct seg *s, uint64_t id)
@@ -226,7 +230,7 @@ static inline struct seg_slot *seg_slot_of(const struct seg *s, uint64_t id)
 	uint32_t i = SEG_INDEX(id);
 	struct seg_slot *p;
 
-	if (id == 0 || i >= s->h->max_procs || i >= atomic_load_explicit(&s->h->slot_top, memory_order_acquire))
+	if (id == 0 || i >= s->max_procs || i >= atomic_load_explicit(&s->h->slot_top, memory_order_acquire))
 		return NULL;
 	p = &s->slots[i];
 	return atomic_load_explicit(&p->id, memory_order_acquire) == id ? p : NULL;
@@ -240,7 +244,7 @@ static inline bool seg_is_there(const struct seg *s, uint64_t id)
 /* A node by an index that may be wrong: NULL if it is outside. */
 static inline struct seg_node *seg_node(const struct seg *s, uint32_t index)
 {
-	if (index == 0 || (uint64_t)index * SEG_LINE >= s->h->bytes)
+	if (index == 0 || (uint64_t)index * SEG_LINE >= s->bytes)
 		return NULL;
 	return (struct seg_node *)(void *)(s->base + (uint64_t)index * SEG_LINE);
 }
@@ -248,7 +252,7 @@ static inline struct seg_node *seg_node(const struct seg *s, uint32_t index)
 /* The bytes of data that a node has room for, whatever it says of itself; 0 if it makes no sense. */
 static inline size_t seg_node_room(const struct seg *s, const struct seg_node *n)
 {
-	size_t left = s->h->bytes - (size_t)((const unsigned char *)n - s->base), room;
+	size_t left = s->bytes - (size_t)((const unsigned char *)n - s->base), room;
 	uint8_t class = n->class;
 
 	if (class < SEG_CLASSES)

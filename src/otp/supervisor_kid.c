@@ -491,7 +491,7 @@ static bool has_left(uint64_t dead)
 {
 	uint32_t i, top = atomic_load(&proc.seg.h->slot_top);
 
-	for (i = 1; i < top && i < proc.seg.h->max_procs; i++)
+	for (i = 1; i < top && i < proc.seg.max_procs; i++)
 		if (proc.seg.slots[i].parent == dead && seg_slot_state(&proc.seg, i) != SEG_SLOT_FREE &&
 		    atomic_load(&proc.seg.pids[i]) > 0)
 			return true;
@@ -503,7 +503,7 @@ static void kill_left(uint64_t dead)
 	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 	uint32_t i, top = atomic_load(&proc.seg.h->slot_top);
 
-	for (i = 1; i < top && i < proc.seg.h->max_procs; i++)
+	for (i = 1; i < top && i < proc.seg.max_procs; i++)
 		if (proc.seg.slots[i].parent == dead && seg_slot_state(&proc.seg, i) == SEG_SLOT_ALIVE)
 			proc_end_other(atomic_load(&proc.seg.slots[i].id), &killed);
 }

@@ -32,12 +32,27 @@ struct cop_exit proc_exit_reason(uint32_t slot, int wstatus)
 /* An embryo that its maker did not bring to life. */
 static void undo_spawn(uint32_t dead)
 {
-	uint32_t i = atomic_exchange(&proc.seg.slots[dead].own.spawning, 0);
+	uint32_t i = atomic_load(&proc.seg.slots[dead].own.spawning);
 
-	if (i == 0 || --i >= proc.seg.h->max_procs || i == 0)
+	if (i == 0 || --i >= proc.seg.max_procs || i == 0)
 		return;
 	if (atomic_load(&proc.seg.pids[i]) == 0 && atomic_load(&proc.seg.slots[i].state) >> 8 == dead &&
 	    seg_slot_state(&proc.seg, i) != SEG_SLOT_FREE)
+		seg_slot_release(&proc.seg, i);
+	atomic_store(&proc.seg.slots[dead].own.spawning, 0);
+}
+
+/* A slot that it was releasing: it is not found by its pid any more, so nobody else ends that. */
+static void finish_burying(uint32_t dead)
+{
+	uint64_t id = atomic_load(&proc.seg.slots[dead].own.burying), is;
+	uint32_t i = SEG_INDEX(id);
+
+	if (id == 0 || i == 0 || i >= proc.seg.max_procs)
+		return;
+	is = atomic_load(&proc.seg.slots[i].id);
+	if ((is == id || is == id + SEG_INDEX_END) && seg_slot_state(&proc.seg, i) == SEG_SLOT_DYING &&
+	    atomic_load(&proc.seg.pids[i]) == 0)
 		seg_slot_release(&proc.seg, i);
 }
 
@@ -116,7 +131,7 @@ bool proc_last_reason(uint64_t id, struct cop_exit *reason_r)
 {
 	struct seg_grave *g;
 
-	if (id == 0 || SEG_INDEX(id) >= atomic_load(&proc.seg.h->slot_top) || SEG_INDEX(id) >= proc.seg.h->max_procs)
+	if (id == 0 || SEG_INDEX(id) >= atomic_load(&proc.seg.h->slot_top) || SEG_INDEX(id) >= proc.seg.max_procs)
 		return false;
 	g = &proc.seg.slots[SEG_INDEX(id)].grave[seg_grave_of(id)];
 	if (atomic_load(&g->id) != id)
@@ -134,6 +149,7 @@ void proc_bury(uint32_t slot, const struct cop_exit *reason)
 	};
 	char name[SEG_NAME], label[SEG_NAME];
 
+	atomic_store(&proc.slot->own.burying, atomic_load(&p->id));
 	seg_slot_set_state(&proc.seg, slot, SEG_SLOT_DYING);
 	memcpy(name, p->name, sizeof name);
 	memcpy(label, p->label, sizeof label);
@@ -145,6 +161,7 @@ void proc_bury(uint32_t slot, const struct cop_exit *reason)
 	inbox_finish_push(&proc.seg, slot);
 	proc_finish_kill(slot);
 	undo_spawn(slot);
+	finish_burying(slot);
 	say_again(p, reason);
 	proc_undo_take(p);
 	turn_all(p, reason);

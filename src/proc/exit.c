@@ -110,12 +110,14 @@ void proc_end_other(uint64_t id, const struct cop_exit *reason)
 
 void proc_finish_kill(uint32_t dead)
 {
-	uint64_t id = atomic_exchange(&proc.seg.slots[dead].own.killing, 0);
-
+	uint64_t id = atomic_load(&proc.seg.slots[dead].own.killing);
 	struct seg_slot *p = seg_slot_of(&proc.seg, id);
+	uint32_t claim = p ? atomic_load(&p->exit_claim) : SEG_EXIT_NONE;
 
-	if (p && atomic_load(&p->exit_claim) == SEG_EXIT_OTHER)
+	/* One whose end is claimed, though the reason is not there yet, would wait for the KILL for ever. */
+	if (claim == SEG_EXIT_OTHER || claim == SEG_EXIT_CLAIMED)
 		kill_slot(SEG_INDEX(id), id);
+	atomic_store(&proc.seg.slots[dead].own.killing, 0); /* last: whoever does this may be killed, too */
 }
 
 void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason)

@@ -39,12 +39,12 @@
 
 static struct seg_bucket *bucket_of(const char *name)
 {
-	uint64_t h = proc.seg.h->seed ^ 0xcbf29ce484222325ull;
+	uint64_t h = proc.seg.seed ^ 0xcbf29ce484222325ull;
 
 	for (; *name; name++)
 		h = (h ^ (unsigned char)*name) * 0x100000001b3ull;
 	h ^= h >> 32;
-	return &proc.seg.buckets[h % proc.seg.h->n_buckets];
+	return &proc.seg.buckets[h % proc.seg.n_buckets];
 }
 
 static bool is_name(const char *name)
@@ -62,7 +62,7 @@ static struct seg_slot *slot_of_entry(uint64_t e)
 {
 	struct seg_slot *p;
 
-	if (!(e & 1) || ENTRY_SLOT(e) >= proc.seg.h->max_procs || ENTRY_SLOT(e) >= atomic_load(&proc.seg.h->slot_top))
+	if (!(e & 1) || ENTRY_SLOT(e) >= proc.seg.max_procs || ENTRY_SLOT(e) >= atomic_load(&proc.seg.h->slot_top))
 		return NULL;
 	p = &proc.seg.slots[ENTRY_SLOT(e)];
 	return atomic_load(&p->name_serial) == ENTRY_SERIAL(e) && (ENTRY_SERIAL(e) & 1) ? p : NULL;
@@ -74,7 +74,7 @@ static void help(struct seg_bucket *b, uint64_t control)
 	_Atomic uint64_t *place = &b->entry[PLACE(control) % SEG_BUCKET_NAMES];
 	uint32_t slot = SLOT(control), serial;
 
-	if (slot < proc.seg.h->max_procs) {
+	if (slot < proc.seg.max_procs) {
 		serial = atomic_load(&proc.seg.slots[slot].name_serial);
 		if ((serial & 0xffff) == SERIAL16(control)) {
 			uint64_t e = atomic_load(place);
@@ -254,7 +254,7 @@ void cop_registered(void (*f)(void *ctx, const char *name, cop_pid pid), void *c
 
 	PROC_REQUIRE();
 	top = atomic_load(&proc.seg.h->slot_top);
-	for (i = 0; i < top && i < proc.seg.h->max_procs; i++) {
+	for (i = 0; i < top && i < proc.seg.max_procs; i++) {
 		cop_pid pid = { atomic_load(&proc.seg.slots[i].id) };
 
 		if (cop_name_of(pid, name)[0] && cop_whereis(name).id == pid.id)

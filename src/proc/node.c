@@ -74,7 +74,7 @@ static void kill_all(void)
 	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 	uint32_t i, top = atomic_load(&proc.seg.h->slot_top);
 
-	for (i = 1; i < top && i < proc.seg.h->max_procs; i++)
+	for (i = 1; i < top && i < proc.seg.max_procs; i++)
 		if (seg_slot_state(&proc.seg, i) == SEG_SLOT_ALIVE)
 			proc_end_other(atomic_load(&proc.seg.slots[i].id), &killed);
 }

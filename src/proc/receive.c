@@ -78,7 +78,7 @@ static void taken_out(void)
 
 	atomic_store_explicit(&p->held, proc.queue.n, memory_order_relaxed);
 	if (__builtin_expect(atomic_load_explicit(&p->room_wanted, memory_order_relaxed), 0) &&
-	    proc.queue.n <= proc.seg.h->mailbox / 2) {
+	    proc.queue.n <= proc.seg.mailbox / 2) {
 		atomic_store(&p->room_wanted, 0);
 		atomic_fetch_add(&p->room, 1);
 		inbox_futex_wake_all(&p->room);
@@ -333,13 +333,13 @@ bool proc_spin_for_reply(uint64_t server)
 	if (!p)
 		return false;
 	other = atomic_load_explicit(&p->cpu, memory_order_relaxed);
-	return other != 0 && other != cpu && spin(proc.seg.h->spins, p, server);
+	return other != 0 && other != cpu && spin(proc.seg.spins, p, server);
 }
 
 /* Whoever sent last may send again soon; as long as that has come true, it is worth a wait. */
 static bool spin_for_anybody(void)
 {
-	uint32_t cpu = inbox_stamp(proc.slot), most = proc.seg.h->spins, other;
+	uint32_t cpu = inbox_stamp(proc.slot), most = proc.seg.spins, other;
 	bool good;
 
 	if (proc.budget < 8)

@@ -53,7 +53,7 @@ static void tell_pool(const struct seg_slot *receiver)
 	uint32_t cpu = atomic_load_explicit(&proc.slot->cpu, memory_order_relaxed);
 
 	proc.pool.spins = atomic_load_explicit(&receiver->asleep, memory_order_relaxed) == SEG_AWAKE &&
-	    atomic_load_explicit(&receiver->cpu, memory_order_relaxed) != cpu ? proc.seg.h->spins : 0;
+	    atomic_load_explicit(&receiver->cpu, memory_order_relaxed) != cpu ? proc.seg.spins : 0;
 }
 
 static enum proc_sent gone(struct seg_node *n)
@@ -73,7 +73,7 @@ static void wait_for_room(struct seg_slot *p)
 
 enum proc_sent proc_send(uint64_t to, struct seg_node *n, bool limited, unsigned flags)
 {
-	uint32_t limit = limited ? proc.seg.h->mailbox : 0;
+	uint32_t limit = limited ? proc.seg.mailbox : 0;
 	struct seg_slot *p;
 
 	for (;;) {

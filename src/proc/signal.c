@@ -561,33 +561,32 @@ int proc_take(void)
 
 /* --- for the dead --- */
 
-/* A list that its owner was changing when it died: forwards it is always whole, backwards not. */
+/* A list that its owner was changing when it died: forwards it is always whole, backwards not, and what was put on
+ * it last may not have its new kind yet. */
 static void mend_list(struct seg_slot *p)
 {
 	uint32_t i = atomic_load(&p->own.holding), before = 0, bound = PROC_HELD_MAX;
-	struct seg_node *n;
+	struct seg_node *n = seg_node(&proc.seg, i);
+
+	if (n && kind_of(n) == NODE_LINK)
+		set_kind(n, HELD_LINK);
+	else if (n && kind_of(n) == NODE_MONITOR)
+		set_kind(n, HELD_WATCHER);
 
 	for (; (n = seg_node(&proc.seg, i)) && bound > 0; before = i, i = n->hnext, bound--)
 		n->hprev = before;
 }
 
-/* One node of a dead process's inbox or batch, as it would have taken it in, but that nothing is answered. A node
- * that was put on the list last may not have its new kind yet. */
-static void take_in_for(struct seg_slot *p, uint64_t id, struct seg_node *n)
+/* One node of a dead process's inbox or batch, as it would have taken it in, but that nothing is answered, and nothing
+ * is freed: what is, may be somebody's again before this was done, or done again, to the end. Whose link or monitor
+ * was undone, knows that what is said of it is over. */
+static void take_in_for(struct seg_slot *p, struct seg_node *n)
 {
 	enum proc_kind kind = kind_of(n);
-	struct seg_node *half;
 
 	if (kind == NODE_LINK || kind == NODE_MONITOR) {
-		if (atomic_load(&p->own.holding) != seg_index_of(&proc.seg, n))
-			proc_hold(p, n);
+		proc_hold(p, n);
 		set_kind(n, kind == NODE_LINK ? HELD_LINK : HELD_WATCHER);
-	} else if (kind == NODE_UNLINK || kind == NODE_DEMONITOR) {
-		half = proc_half(n->peer, n->ref, id, kind == NODE_UNLINK ? HELD_LINK : HELD_WATCHER);
-		if (half) {
-			proc_unhold(p, half);
-			pool_put(half);
-		}
 	}
 }
 
@@ -600,7 +599,7 @@ static void take_in_chain(struct seg_slot *p, uint64_t id, uint32_t i)
 
 	for (; (n = seg_node(&proc.seg, i)) && bound > 0 && SEG_INDEX(n->to) == SEG_INDEX(id); i = n->next, bound--)
 		if (n->to == id)
-			take_in_for(p, id, n);
+			take_in_for(p, n);
 }
 
 void proc_undo_take(struct seg_slot *p)
