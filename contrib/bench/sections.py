@@ -22,7 +22,7 @@ CALM_S = 5          # until nothing is left to be done
 # --- tables ------------------------------------------------------------------------------------
 
 def number(value):
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if abs(value) >= 999.5 else f"{value:.3g}"
 
 
 def spread(values):
