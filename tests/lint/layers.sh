@@ -30,7 +30,7 @@ for layer in base ipc proc otp node cli; do
 done
 
 find src -mindepth 1 -maxdepth 1 |
-	grep -vE '^src/(base|ipc|proc|otp|node|cli|include|coppice\.map|coppice\.pc(\.in)?)$' |
+	grep -vE '^src/(base|ipc|proc|otp|node|cli|include|coppice\.map|coppice\.export|coppice\.pc(\.in)?)$' |
 	empty "every directory of src is a known layer"
 
 grep -nE '#[[:space:]]*include' src/include/coppice/*.h | grep -vE '<(coppice/)?[a-z/]+\.h>' |
