@@ -175,6 +175,9 @@ check() {
 		if grep -q 'user = ' "$COP_TMP/example.conf" && [ "$(id -u)" != 0 ]; then
 			sed -i 's/user = "[a-z]*";//' "$COP_TMP/example.conf"
 		fi
+		if [ "${COP_JANSSON:-yes}" = no ]; then
+			sed -i 's/server = "json"; *name = "[a-z]*";//; s/server = "json";//' "$COP_TMP/example.conf"
+		fi
 		check example.conf
 		assert_equal "$err" ""
 		assert_equal "$status" 0

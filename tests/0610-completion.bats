@@ -19,7 +19,7 @@ offers() {
 }
 
 @test "commands" {
-	assert_equal "$(offers s)" "shutdown signal start status stop "
+	assert_equal "$(offers s)" "send shutdown signal start status stop "
 	assert_equal "$(offers help re)" "reload remove restart "
 	assert_equal "$(offers --json rel)" "reload "
 }
@@ -34,7 +34,7 @@ offers() {
 }
 
 @test "every option that is offered is one that the command takes" {
-	for command in run check status tree start stop restart signal add remove reload events log shutdown; do
+	for command in run check status tree start stop restart signal add remove reload events log call cast send names shutdown; do
 		for option in $(offers "$command" --); do
 			"$COPPICE" "$command" --help | grep -q -e "$option" || { echo "$command $option"; return 1; }
 		done
@@ -59,4 +59,5 @@ END
 	assert_equal "$(offers status --node demo a)" "app app/db "
 	assert_equal "$(offers status --node = other a)" " "
 	assert_equal "$(offers status --node '')" "demo "
+	assert_equal "$(offers call '')" " "
 }

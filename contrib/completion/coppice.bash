@@ -37,6 +37,16 @@ _coppice_paths() {
 	done < <(_coppice_ask status)
 }
 
+# The registered names.
+_coppice_names() {
+	local name rest heading=1
+
+	while read -r name rest; do
+		[[ $heading == 1 ]] || echo "$name"
+		heading=0
+	done < <(_coppice_ask names)
+}
+
 _coppice_nodes() {
 	local base
 	local -a sockets=() bases=("${XDG_RUNTIME_DIR:+$XDG_RUNTIME_DIR/coppice}" "/tmp/coppice-$UID")
@@ -91,7 +101,7 @@ _coppice_options() {
 	reload) echo "--dry-run --no-wait $talk" ;;
 	events) echo "--follow --since $talk" ;;
 	log) echo "--follow --lines $talk" ;;
-	status | tree | signal) echo "$talk" ;;
+	status | tree | signal | call | cast | send | names) echo "$talk" ;;
 	*) echo '--node --socket --timeout --json --quiet --help --version' ;;
 	esac
 }
@@ -99,11 +109,12 @@ _coppice_options() {
 # Completes operand number $2 of command $1.
 _coppice_operand() {
 	case $1 in
-	'') _coppice_words run check status tree start stop restart signal add remove reload events log shutdown help ;;
-	help) _coppice_words run check status tree start stop restart signal add remove reload events log shutdown ;;
+	'') _coppice_words run check status tree start stop restart signal add remove reload events log call cast send names shutdown help ;;
+	help) _coppice_words run check status tree start stop restart signal add remove reload events log call cast send names shutdown ;;
 	run | check) _coppice_files ;;
 	status | log) [[ $2 == 0 ]] && _coppice_words "$(_coppice_paths)" ;;
 	start | stop | restart | remove) _coppice_words "$(_coppice_paths)" ;;
+	call | cast | send) [[ $2 == 0 ]] && _coppice_words "$(_coppice_names)" ;;
 	signal)
 		case $2 in
 		0) _coppice_words "$(_coppice_paths)" ;;

@@ -20,7 +20,8 @@ enum cli_status {
 	CLI_FAILED = 1,
 	CLI_USAGE = 2,
 	CLI_NOT_RUNNING = 3, /* the child of `status PATH`; else the node */
-	CLI_NO_CHILD = 4,
+	CLI_NO_CHILD = 4,    /* or no such name */
+	CLI_TIMED_OUT = 5,   /* call, cast, send */
 	CLI_BAD_CONFIG = 78,
 };
 
@@ -104,5 +105,9 @@ int cli_reload(const struct cli_args *a);
 int cli_events(const struct cli_args *a);
 int cli_log(const struct cli_args *a);
 int cli_shutdown(const struct cli_args *a);
+int cli_call(const struct cli_args *a);
+int cli_cast(const struct cli_args *a);
+int cli_send(const struct cli_args *a);
+int cli_names(const struct cli_args *a);
 
 #endif

@@ -59,6 +59,19 @@ static const struct cli_command commands[] = {
 	{ "log", "PATH", "print a child's output",
 	  "Prints the last lines; with --follow, goes on until the node ends.\n",
 	  CLI_OPT_TALK | CLI_OPT_FOLLOW | CLI_OPT_LINES, 1, 1, false, cli_log, 1 },
+	{ "call", "NAME MSG", "ask a server and print its reply",
+	  "MSG is JSON text, or - to read it from standard input. Waits for 5000 ms, or --timeout.\n"
+	  "Ends with 1 when the server died, 4 when nobody has the name, 5 when the time is over.\n",
+	  CLI_OPT_TALK, 2, 2, false, cli_call, 0 },
+	{ "cast", "NAME MSG", "send a request to a server that is not answered",
+	  "MSG is as for call.\n",
+	  CLI_OPT_TALK, 2, 2, false, cli_cast, 0 },
+	{ "send", "NAME MSG", "send a message to a process",
+	  "MSG is as for call.\n",
+	  CLI_OPT_TALK, 2, 2, false, cli_send, 0 },
+	{ "names", "", "list the registered names",
+	  "Prints each name with its process and the child that it belongs to.\n",
+	  CLI_OPT_TALK, 0, 0, false, cli_names, 0 },
 	{ "shutdown", "", "stop the whole node in order",
 	  "Waits until the node has ended.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 0, 0, false, cli_shutdown, 0 },
@@ -110,8 +123,8 @@ static int help(void)
 	puts("\n  coppice COMMAND --help   more about a command\n"
 	     "  coppice --version        the version\n\n"
 	     "A PATH is the ids from the top supervisor's children down: web/nginx. The top is /.\n"
-	     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 no such child,\n"
-	     "78 the configuration is wrong.");
+	     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not running, 4 no such child\n"
+	     "or name, 5 timed out (call), 78 the configuration is wrong.");
 	return CLI_OK;
 }
 

@@ -127,6 +127,7 @@ static void job_init(struct conf *c, const char *file, const char *prefix)
 	conf_image_init(&c->img);
 	c->paths = conf_map_create();
 	c->log_dirs = conf_map_create();
+	c->names = conf_map_create();
 }
 
 static void header(struct conf *c, const char *node, const char *file, uint32_t top, uint32_t generation)

@@ -108,6 +108,11 @@ static void worker_process(uint64_t *h, const struct conf_image *img, const stru
 	int i;
 
 	strings(h, img, &w->exec);
+	number(h, w->server);
+	string(h, text(img, w->module));
+	string(h, text(img, w->symbol));
+	string(h, text(img, w->name));
+	string(h, text(img, w->args));
 	string(h, text(img, w->dir));
 	identity(h, img, w);
 	number(h, w->env_clear);

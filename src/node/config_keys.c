@@ -20,6 +20,7 @@ enum {
 	T_SCALARS = 32,  /* array or list of numbers and strings */
 	T_GROUPS = 64,   /* list of groups */
 	T_GROUP = 128,
+	T_ANY = 256,     /* whatever libconfig has */
 };
 
 #define VALUES(...) (const char *const[]){ __VA_ARGS__, NULL }
@@ -57,6 +58,10 @@ static const struct key keys[] = {
 	{ "max_children", WHERE_DYNAMIC, T_INT, 0, CONF_CHILDREN_MAX, NULL, NULL },
 
 	{ "exec", WHERE_WORKER, T_STRINGS, 0, 0, NULL, "an array of strings: the program and its arguments" },
+	{ "module", WHERE_WORKER, T_STRING, 0, 0, NULL, "the name of a shared object" },
+	{ "server", WHERE_WORKER, T_STRING, 0, 0, NULL, "\"json\", or the name of a module's server" },
+	{ "name", WHERE_WORKER, T_STRING, 0, 0, NULL, "the name to be registered" },
+	{ "args", WHERE_WORKER, T_ANY, 0, 0, NULL, "any value" },
 	{ "dir", WHERE_WORKER, T_STRING, 0, 0, NULL, NULL },
 	{ "umask", WHERE_WORKER, T_INT | T_STRING, 0, 0777, NULL, "an octal number, as 022" },
 	{ "user", WHERE_WORKER, T_STRING, 0, 0, NULL, "a user's name" },
@@ -360,6 +365,8 @@ static bool check_setting(struct conf *c, const struct key *k, const config_sett
 {
 	unsigned types = types_of(s) & k->types;
 
+	if (k->types & T_ANY)
+		return true; /* what is in it is the module's business */
 	if (types == 0) {
 		conf_error(c, s, "`%s` must be %s, not %s", k->name, describe(k), conf_keys_found(s));
 		return false;

@@ -113,6 +113,7 @@ struct conf {
 	struct conf_image img;
 	struct conf_map *paths;   /* of children */
 	struct conf_map *log_dirs;
+	struct conf_map *names;   /* of servers */
 	struct conf_listen *listens;
 	size_t n_listens;
 	uint32_t n_children, n_supervisors;
@@ -252,6 +253,7 @@ void conf_identity(struct conf_scope *s);               /* config_user.c */
 void conf_environment(struct conf_scope *s);            /* config_env.c */
 void conf_ready(struct conf_scope *s);                  /* config_ready.c */
 void conf_sockets(struct conf_scope *s);                /* config_socket.c */
+void conf_server(struct conf_scope *s);                 /* config_server.c; the last */
 uint32_t conf_sockets_write(struct conf *c);              /* offset of the array */
 
 /* --- config_hash.c --- */

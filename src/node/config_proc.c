@@ -26,6 +26,7 @@
 #include "base/fds.h"
 #include "base/text.h"
 #include "node/config_private.h"
+#include "node/member.h"
 
 #define TEXT_MAX ((size_t)4 << 20) /* bytes of errors passed on */
 
@@ -115,6 +116,7 @@ static bool keep_descriptors(int memfd, int text)
 _Noreturn static void parser_main(pid_t parent, int memfd, int text, conf_work_f *work, void *ctx)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	member_leave();
 	if (getppid() != parent || !keep_descriptors(memfd, text))
 		_exit(CONF_EXIT_SYSTEM);
 	reset_signals();

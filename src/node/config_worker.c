@@ -35,7 +35,7 @@ static void exec(struct conf_scope *s)
 	struct conf_vec v = { 0 };
 	int i, n = list ? config_setting_length(list) : 0;
 
-	if (!conf_has(s->g, "exec"))
+	if (!conf_has(s->g, "exec") && !conf_has(s->g, "module"))
 		conf_error(s->c, s->g, "a worker needs `exec = [ \"/path/of/program\", \"argument\", ... ]`");
 	else if (list && n == 0)
 		conf_error(s->c, list, "`exec` is empty; its first element is the program");
@@ -182,4 +182,5 @@ void conf_worker(struct conf_scope *s)
 	conf_sockets(s);
 	conf_log(s);
 	conf_ready(s);
+	conf_server(s);
 }

@@ -277,6 +277,8 @@ static int open_all(struct control *c)
 	    attach(c, &c->lines_src, NODE_FD_LINES_R, lines_ready) < 0 ||
 	    attach(c, &c->hello_src, NODE_FD_HELLO_R, hello_ready) < 0)
 		return -1;
+	if (talk_open(c) < 0)
+		return -1;
 	return attach(c, &c->root_src, NODE_FD_CTL_CTL, root_ready);
 }
 
@@ -307,8 +309,9 @@ _Noreturn void control_main(struct node *n)
 	loop_timer_set(&c.loop, &c.settle, c.loop.now_ms + SETTLE_MS, settled, &c);
 	control_settle(&c);
 	for (;;) {
-		if (loop_turn(&c.loop, -1) < 0)
+		if (loop_turn(&c.loop, talk_take(&c)) < 0)
 			diag_panic("unable to wait for events: %s", strerror(errno));
+		talk_awake();
 		clients_reap(&c);
 	}
 }

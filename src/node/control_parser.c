@@ -23,6 +23,7 @@
 
 #include "base/fds.h"
 #include "node/control_private.h"
+#include "node/member.h"
 
 #define PARSES_MAX 4
 #define PARSE_MS 30000
@@ -52,6 +53,7 @@ static _Noreturn void helper_main(struct parse *p, pid_t control, int result, in
 
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != control)
 		_exit(1);
+	member_leave();
 	if (helper_fds(result, errors) < 0)
 		_exit(1);
 	memfd = p->load(p, HELPER_ERRORS);

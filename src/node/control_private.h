@@ -34,7 +34,7 @@ struct client;
 struct reload;
 
 /* Exit statuses a client is told (INTERFACE.md). */
-enum { END_OK = 0, END_FAILED = 1, END_USAGE = 2, END_NO_CHILD = 4, END_CONFIG = 78 };
+enum { END_OK = 0, END_FAILED = 1, END_USAGE = 2, END_NO_CHILD = 4, END_TIMEOUT = 5, END_CONFIG = 78 };
 
 #define CONTROL_TEXT_MAX 1024 /* of a message to a client */
 
@@ -136,6 +136,17 @@ void events_wake(struct control *c);
 void reload_begin_client(struct control *c, struct client *cl, bool dry_run, bool no_wait);
 void reload_begin_signal(struct control *c, uint32_t hups);
 
+/* --- control_talk.c --- */
+
+/* Makes messages wake the loop. 0 or -1. */
+int talk_open(struct control *c);
+/* Before the loop sleeps: takes in what came. For how long it may sleep, as loop_turn() wants it. */
+int talk_take(struct control *c);
+/* After that. */
+void talk_awake(void);
+void talk_begin(struct control *c, struct client *cl, uint8_t verb, struct wire_in *w);
+void talk_names(struct control *c, struct client *cl);
+
 /* --- reload: supervisors with an older image --- */
 
 /* Sends the image to whoever has an older one and whose parent has it. */
@@ -182,7 +193,7 @@ struct control {
 	struct loop loop;
 	struct history history;
 	struct event_pipe events;      /* control's own: reload, notes */
-	struct loop_source event_src, lines_src, hello_src, root_src, listen_src;
+	struct loop_source event_src, lines_src, hello_src, root_src, listen_src, urge_src;
 	struct loop_timer accept_pause, settle;
 	struct loop_pause hello_pause, root_pause; /* no descriptors for what was sent */
 	int64_t started_ms;

@@ -121,12 +121,16 @@ static bool verb_is_long(uint8_t verb, uint32_t flags)
 	case PROTO_ADD:
 	case PROTO_RELOAD:
 	case PROTO_SHUTDOWN:
+	case PROTO_CALL:
+	case PROTO_CAST:
+	case PROTO_SEND:
 		return true;
 	case PROTO_EVENTS:
 		return (flags & PROTO_F_FOLLOW) != 0;
 	case PROTO_STATUS:
 	case PROTO_SIGNAL:
 	case PROTO_LOG:
+	case PROTO_NAMES:
 		return false;
 	}
 	return false;
@@ -165,6 +169,8 @@ static void with_nothing(struct control *c, struct client *cl, uint8_t verb, uin
 
 	if (!wire_done(w))
 		bad_request(cl);
+	else if (verb == PROTO_NAMES)
+		talk_names(c, cl);
 	else if (verb == PROTO_RELOAD)
 		reload_begin_client(c, cl, (flags & PROTO_F_DRY_RUN) != 0, no_wait);
 	else
@@ -193,6 +199,12 @@ static void dispatch(struct control *c, struct client *cl, uint8_t verb, uint32_
 	case PROTO_ADD:
 		add_begin(c, cl, w, (flags & PROTO_F_NO_WAIT) != 0);
 		return;
+	case PROTO_CALL:
+	case PROTO_CAST:
+	case PROTO_SEND:
+		talk_begin(c, cl, verb, w);
+		return;
+	case PROTO_NAMES:
 	case PROTO_RELOAD:
 	case PROTO_SHUTDOWN:
 		with_nothing(c, cl, verb, flags, w);

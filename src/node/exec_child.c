@@ -35,7 +35,8 @@ const char *exec_step_name(unsigned step)
 		[EXEC_STEP_SOCKETS] = "sockets", [EXEC_STEP_UMASK] = "umask", [EXEC_STEP_DIR] = "dir",
 		[EXEC_STEP_GROUPS] = "groups", [EXEC_STEP_GROUP] = "group", [EXEC_STEP_USER] = "user",
 		[EXEC_STEP_PRIVILEGES] = "privileges", [EXEC_STEP_PDEATHSIG] = "pdeathsig",
-		[EXEC_STEP_EXEC] = "exec",
+		[EXEC_STEP_EXEC] = "exec", [EXEC_STEP_SLOT] = "slot", [EXEC_STEP_NAME] = "name",
+		[EXEC_STEP_DLOPEN] = "dlopen", [EXEC_STEP_DLSYM] = "dlsym",
 	};
 
 	return step < EXEC_STEPS ? names[step] : "?";
@@ -149,14 +150,14 @@ static int set_nice(const struct spec_worker *w)
 
 /* Gives back what the node took for itself; raising the value is always allowed. Who shares memory gets
  * it otherwise (exec_launch.c). */
-static void restore_oom(const struct exec_plan *p)
+void exec_restore_oom(const struct node *node)
 {
 	char text[16], *d = text + sizeof text;
-	int v = p->node->oom_inherited;
+	int v = node->oom_inherited;
 	unsigned u = v < 0 ? (unsigned)-v : (unsigned)v;
 	long fd;
 
-	if (!p->node->oom_lowered || p->shares_memory)
+	if (!node->oom_lowered)
 		return;
 	do
 		*--d = (char)('0' + u % 10);
@@ -226,7 +227,8 @@ static int prepare(struct exec_plan *p, enum exec_step *step_r)
 	STEP(EXEC_STEP_CGROUP, p->err);
 	STEP(EXEC_STEP_SESSION, new_session(w));
 	default_signals();
-	restore_oom(p);
+	if (!p->shares_memory)
+		exec_restore_oom(p->node);
 	STEP(EXEC_STEP_LIMITS, set_limits(w));
 	STEP(EXEC_STEP_NICE, set_nice(w));
 	write_marks(p);
@@ -245,6 +247,11 @@ static int prepare(struct exec_plan *p, enum exec_step *step_r)
 	return 0;
 }
 
+void exec_child_executing(struct exec_plan *p)
+{
+	report(p, EXEC_SAYS_EXECUTING, EXEC_STEP_EXEC, 0);
+}
+
 _Noreturn void exec_child(struct exec_plan *p)
 {
 	enum exec_step step = EXEC_STEP_STDIO;
@@ -254,8 +261,10 @@ _Noreturn void exec_child(struct exec_plan *p)
 		err = leave(p);
 	if (err == 0)
 		err = prepare(p, &step);
-	if (err == 0) {
-		report(p, EXEC_SAYS_EXECUTING, EXEC_STEP_EXEC, 0);
+	if (err == 0 && p->child->worker.server == SPEC_SERVER_MODULE) {
+		err = exec_module(p, &step);
+	} else if (err == 0) {
+		exec_child_executing(p);
 		unblock_signals();
 		err = exec_env_run();
 	}

@@ -27,6 +27,9 @@ enum exec_step {
 	EXEC_STEP_FORK, EXEC_STEP_CGROUP, EXEC_STEP_SESSION, EXEC_STEP_LIMITS, EXEC_STEP_NICE,
 	EXEC_STEP_STDIO, EXEC_STEP_SOCKETS, EXEC_STEP_UMASK, EXEC_STEP_DIR, EXEC_STEP_GROUPS,
 	EXEC_STEP_GROUP, EXEC_STEP_USER, EXEC_STEP_PRIVILEGES, EXEC_STEP_PDEATHSIG, EXEC_STEP_EXEC,
+	EXEC_STEP_SLOT,                     /* servers: a place in the node's shared memory */
+	EXEC_STEP_NAME,                     /* JSON servers: its name */
+	EXEC_STEP_DLOPEN, EXEC_STEP_DLSYM,  /* modules */
 	EXEC_STEPS
 };
 
@@ -76,7 +79,9 @@ struct exec_plan {
 	pid_t supervisor;       /* whose child it must still be at the end */
 	int status;             /* write end of the status pipe */
 	int log;                /* write end of the log pipe; -1: inherit, or null as the spec says */
-	int ready;              /* write end for ready = "fd:N" */
+	int ready;              /* write end for ready = "fd:N", or for the answer of a module's init */
+	int in, out;            /* JSON server: its standard input and output; the caller's to close */
+	uint64_t member;        /* module: claimed for it */
 	const char *invocation;
 	const char *notify;     /* NOTIFY_SOCKET, "@..." */
 	struct service_marks marks; /* to write before its own start mark */
@@ -122,6 +127,12 @@ void exec_launch_fini(void);
 
 /* Becomes the program, or reports why not and ends. */
 _Noreturn void exec_child(struct exec_plan *p);
+/* Says that all is ready: the next thing is the program. */
+void exec_child_executing(struct exec_plan *p);
+/* Gives back the protection from the OOM killer that is the node's alone. Raw system calls only. */
+void exec_restore_oom(const struct node *n);
+/* In place of execve: becomes a server of the module. Returns the errno of *step_r: it did not work. */
+int exec_module(struct exec_plan *p, enum exec_step *step_r);
 
 /* --- parts, each in a file of its own --- */
 
@@ -148,6 +159,8 @@ int exec_privileges(const struct spec_image *img, const struct spec_worker *w, e
 int exec_env_fill(const struct exec_plan *p);
 /* In the child: puts its pid where it belongs in filled tables. */
 void exec_env_pid(pid_t pid);
+/* In a child that does not execute a program: the environment of the tables becomes its own. */
+void exec_env_use(void);
 /* In the child: execve with the tables, the program looked for in the child's PATH if its name has no
  * slash. Returns the errno: it did not work. */
 int exec_env_run(void);

@@ -240,7 +240,7 @@ int exec_env_fill(const struct exec_plan *p)
 	text_len = n_env = 0;
 	n_pids = 0;
 	too_big = false;
-	if (w->exec.count == 0)
+	if (w->exec.count == 0 && w->server != SPEC_SERVER_MODULE)
 		return EINVAL;
 	if (w->exec.count >= ARGS_MAX)
 		return E2BIG;
@@ -274,6 +274,11 @@ void exec_env_pid(pid_t pid)
 		memcpy(pid_at[i], d, n);
 		pid_at[i][n] = '\0';
 	}
+}
+
+void exec_env_use(void)
+{
+	environ = envp;
 }
 
 /* --- running --- */

@@ -58,15 +58,20 @@ static int plan_stdio(const struct exec_plan *p, struct exec_fds *f)
 	const struct spec_worker *w = &p->child->worker;
 	int null = -1;
 
-	if (!w->foreground || w->log == SPEC_LOG_NULL) {
+	if (p->in >= 0) {
+		add_move(f, p->in, STDIN_FILENO);
+		add_move(f, p->out, STDOUT_FILENO);
+	}
+	if ((!w->foreground && p->in < 0) || w->log == SPEC_LOG_NULL) {
 		null = dev_null();
 		if (null < 0)
 			return errno;
 	}
-	if (!w->foreground)
+	if (!w->foreground && p->in < 0)
 		add_move(f, null, STDIN_FILENO);
 	if (p->log >= 0 || w->log == SPEC_LOG_NULL) {
-		add_move(f, p->log >= 0 ? p->log : null, STDOUT_FILENO);
+		if (p->in < 0)
+			add_move(f, p->log >= 0 ? p->log : null, STDOUT_FILENO);
 		add_move(f, p->log >= 0 ? p->log : null, STDERR_FILENO);
 	}
 	return 0;
@@ -96,6 +101,11 @@ static int plan_ready(const struct exec_plan *p, struct exec_fds *f)
 
 	if (p->ready < 0)
 		return 0;
+	if (w->ready == SPEC_READY_INIT) {
+		f->ready = f->after_sockets;
+		add_move(f, p->ready, f->ready);
+		return 0;
+	}
 	if (w->ready_arg < FIRST_SOCKET + w->sockets.count || w->ready_arg >= FD_NUMBER_MAX)
 		return EINVAL; /* taken by a socket or by standard input, output and error */
 	f->ready = (int)w->ready_arg;
@@ -169,6 +179,8 @@ bool exec_fds_share(struct exec_plan *p)
 	if (f.err != 0 || table_is_small() || !can_leave()) /* an error: the child only reports */
 		return false;
 	if (f.after_sockets > FIRST_SOCKET) /* a reload may close them any time */
+		return false;
+	if (p->in >= 0) /* the caller closes its own */
 		return false;
 	if (log >= 0)
 		log = low_copy(&f, log);

@@ -215,6 +215,8 @@ pid_t exec_launch(struct group *g, const struct exec_plan *p, enum exec_marks *m
 	pid_t pid = -1;
 
 	*marks_r = EXEC_MARKS_NONE;
+	if (p->child->worker.server == SPEC_SERVER_MODULE) /* goes on in its memory, for as long as it lives */
+		return fork_plan(g, p, marks_r);
 	if (!group_can_spawn() || exec_launch_busy() || memory_is_open(&p->child->worker) || make_stack() < 0)
 		return fork_plan(g, p, marks_r);
 	if (set_oom(p->node, p->node->oom_inherited) == 0)

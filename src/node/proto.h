@@ -20,7 +20,8 @@
 
 #define PROTO_VERSION 1
 #define PROTO_REQUEST_MAX (256 * 1024)  /* bytes of a client's request */
-#define PROTO_FRAME_MAX (1024 * 1024)   /* bytes of a reply frame */
+#define PROTO_FRAME_MAX (1024 * 1024 + 4096) /* bytes of a reply frame */
+#define PROTO_REPLY_MAX (1024 * 1024)   /* bytes of a reply to a call in it */
 #define PROTO_PACKET_MAX (16 * 1024)    /* bytes of a packet on a steering link */
 #define PROTO_SOCKET_NAME "control"     /* in the runtime directory */
 #define PROTO_LOCK_NAME "lock"
@@ -38,6 +39,10 @@ enum proto_verb {
 	PROTO_RELOAD,     /* PROTO_F_DRY_RUN */
 	PROTO_SHUTDOWN,   /* (nothing) */
 	PROTO_LOG,        /* str path: where is its log? */
+	PROTO_CALL,       /* str name, i32 timeout in ms (< 0: none), bytes message (JSON) */
+	PROTO_CAST,       /* the same; the time is for room in the mailbox */
+	PROTO_SEND,       /* the same */
+	PROTO_NAMES,      /* (nothing) */
 };
 #define PROTO_F_FOLLOW 1u
 #define PROTO_F_DRY_RUN 2u
@@ -54,7 +59,9 @@ enum proto_kind {
 	PROTO_R_CHANGE, /* u8 enum spec_change, str path (reload) */
 	PROTO_R_TEXT,   /* str: a value (add: the new path; log: directory; start of a running child: a remark) */
 	PROTO_R_ERROR_LINE, /* str: one of several errors (reload: FILE:LINE: ...) */
-	PROTO_END,      /* u8 exit status for the client (0, 1, 2, 3, 4, 78), str message (may be "") */
+	PROTO_END,      /* u8 exit status for the client (0, 1, 2, 3, 4, 5, 78), str message (may be "") */
+	PROTO_R_REPLY,  /* u32 tag, bytes data (call) */
+	PROTO_R_NAME,   /* str name, i32 pid, str path of the child or "" (names) */
 };
 
 /* The node as a whole. */

@@ -192,6 +192,7 @@ static bool probe(struct service *s)
 	case SPEC_READY_NOTIFY:
 	case SPEC_READY_FD:
 	case SPEC_READY_LOG:
+	case SPEC_READY_INIT:
 		break;
 	}
 	return false;
@@ -232,6 +233,7 @@ void ready_begin(struct service *s)
 	case SPEC_READY_NOTIFY:
 	case SPEC_READY_FD:
 	case SPEC_READY_LOG:
+	case SPEC_READY_INIT:
 		break;
 	}
 }

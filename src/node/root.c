@@ -29,6 +29,7 @@
 #include "base/diag.h"
 #include "base/fds.h"
 #include "node/config.h"
+#include "node/member.h"
 #include "node/root_private.h"
 
 #define FORK_AGAIN_MS 200
@@ -294,11 +295,12 @@ void root_shutdown(struct root *r, const char *why)
 
 void root_reap(struct root *r)
 {
+	struct member_death d;
 	bool orphans = false;
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+	while ((pid = member_wait(-1, &status, &d)) > 0) {
 		if (root_aside_reaped(r, pid, status))
 			continue;
 		if (!sub_reaped(&r->top, pid, status))
@@ -434,6 +436,8 @@ static int prepare(struct root *r)
 		return -1;
 	if (open_sockets(r) < 0)
 		return -1;
+	if (!r->node.command)
+		member_node_create(r->node.name);
 	name_group(r);
 	group_base_open(&r->node.groups, r->group_name);
 	return 0;

@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fds.h"
+#include "node/member.h"
 #include "node/root_private.h"
 
 #define YOUNG_MS 1000
@@ -76,11 +77,12 @@ static void become(struct root *r, bool is_log)
 	setproctitle("%s %s", is_log ? "log" : "control", r->node.name);
 }
 
-static _Noreturn void in_child(struct root *r, struct aside *a)
+static _Noreturn void in_child(struct root *r, struct aside *a, uint64_t member)
 {
 	bool is_log = a == &r->log;
 
 	become(r, is_log);
+	member_become(member, MEMBER_ASIDE, -1);
 	if (is_log)
 		root_log_child(r);
 	control_main(&r->node);
@@ -95,19 +97,23 @@ static int renew_channel(struct root *r, const struct aside *a)
 
 void root_aside_start(struct root *r, struct aside *a)
 {
+	uint64_t member;
 	uint32_t i;
 	pid_t pid;
 
 	if (a->pid != 0 || !a->wanted)
 		return;
+	member = a == &r->control ? member_claim(NULL) : 0;
 	pid = renew_channel(r, a) < 0 ? -1 : fork();
+	if (pid != 0)
+		member_forked(member, pid);
 	if (pid < 0) {
 		diag_warn_errno("unable to start the %s process", a->what);
 		later(r, a);
 		return;
 	}
 	if (pid == 0)
-		in_child(r, a);
+		in_child(r, a, member);
 	a->pid = pid;
 	a->since_ms = clock_mono_ms();
 	if (a == &r->log) {

@@ -46,7 +46,7 @@ struct service *service_create(struct node *n, struct loop *l, const struct grou
 	s->spec = spec;
 	s->ops = ops;
 	s->ctx = ctx;
-	s->log_w = s->log_r = s->log_ready_w = -1;
+	s->log_w = s->log_r = s->log_ready_w = s->bridge_order = -1;
 	s->status.fd = s->ready.fd = s->notify.fd = s->events.fd = s->log_ready.fd = -1;
 	for (i = 0; i < SERVICE_PROBES; i++)
 		s->probe[i].fd = -1;
@@ -84,7 +84,8 @@ void service_start(struct service *s)
 	DIAG_ASSERT(s->state == SERVICE_IDLE);
 	s->state = SERVICE_STARTING;
 	s->asked = s->stop_sent = s->kill_sent = s->watchdog_fired = s->reaped = false;
-	s->about_to_exec = s->executed = s->probed = false;
+	s->about_to_exec = s->executed = s->probed = s->ignored = s->has_known = false;
+	s->member = 0;
 	s->last_pid = 0;
 	s->since_ms = clock_mono_ms();
 	s->ran_ms = 0;
@@ -111,7 +112,10 @@ void service_stop(struct service *s)
 		return;
 	s->stop_sent = true;
 	s->stop_signal = service_worker(s)->stop_signal;
-	service_send(s, s->stop_signal, text_signal_name(s->stop_signal));
+	if (service_is_module(s))
+		service_module_stop(s);
+	else
+		service_send(s, s->stop_signal, text_signal_name(s->stop_signal));
 	if (!s->reaped)
 		kill(s->pid, SIGCONT);
 }
@@ -125,6 +129,8 @@ void service_kill(struct service *s)
 	if (s->pid != 0) {
 		s->kill_sent = true;
 		service_send(s, SIGKILL, "KILL");
+	} else if (s->bridge != 0) {
+		kill(s->bridge, SIGKILL);
 	}
 	if (service_worker(s)->kill_group) {
 		s->soft = false;
@@ -197,5 +203,5 @@ int64_t service_extension_ms(const struct service *s)
 
 bool service_draining(const struct service *s)
 {
-	return s->pid == 0 && (s->state == SERVICE_DRAINING || s->state == SERVICE_FAILING || s->clearing);
+	return s->pid == 0 && s->bridge == 0 && (s->state == SERVICE_DRAINING || s->state == SERVICE_FAILING || s->clearing);
 }

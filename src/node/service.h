@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * One executable as a child of a supervisor process: from fork to the last of its processes gone.
+ * One worker as a child of a supervisor process: from fork to the last of its processes gone.
  * A state machine that never blocks; the supervisor process feeds it deaths and orders, it calls
  * back. Runs in supervisor processes.
  *
@@ -22,6 +22,7 @@
 
 #include <coppice/exit.h>
 #include "ipc/loop.h"
+#include "node/member.h"
 #include "node/node.h"
 
 struct service;
@@ -35,6 +36,8 @@ struct service_ops {
 	void (*ready)(void *ctx, uint32_t after_ms);
 	/* the start has failed; nothing of it is left. pid 0: fork itself failed. */
 	void (*start_failed)(void *ctx, const struct cop_exit *reason, pid_t pid);
+	/* a server's init said that it is not to be started; nothing of it is left. NULL: that is a failed start */
+	void (*ignored)(void *ctx, const struct cop_exit *reason, pid_t pid);
 	/* a process that was ready, or was being stopped, is gone and so is all it started */
 	void (*exited)(void *ctx, const struct cop_exit *reason, pid_t pid, bool asked, uint64_t ran_ms);
 	/* a signal went out on the way to its end: "TERM", "KILL", "ABRT" (watchdog) */
@@ -68,6 +71,11 @@ int service_signal(struct service *s, int sig);
 
 /* The supervisor reaped this pid. True if it was this service's main process. */
 bool service_reaped(struct service *s, pid_t pid, int wstatus);
+/* What is known of the end of a process that was a member of the node; comes before service_reaped(). */
+void service_death(struct service *s, const struct member_death *d);
+/* The companion of a JSON server (0: there is none), and its end. */
+pid_t service_companion(const struct service *s);
+void service_companion_reaped(struct service *s, const struct member_death *d, int wstatus);
 /* Some orphan was reaped: a service that waits for its group looks again. */
 void service_orphan_reaped(struct service *s);
 

@@ -59,6 +59,8 @@ static struct cop_exit reason_of(const struct service *s, int wstatus)
 {
 	if (s->watchdog_fired)
 		return cop_exit_make(COP_EXIT_WATCHDOG, 0);
+	if (s->has_known)
+		return s->known;
 	return WIFEXITED(wstatus) ? reason_of_exit(s, wstatus) : reason_of_signal(s, wstatus);
 }
 
@@ -75,7 +77,9 @@ static void finish(struct service *s)
 	if (s->last_pid != 0)
 		service_log_exit(s);
 	s->state = SERVICE_IDLE;
-	if (failed)
+	if (failed && s->ignored && s->ops->ignored)
+		s->ops->ignored(s->ctx, &reason, s->last_pid);
+	else if (failed)
 		s->ops->start_failed(s->ctx, &reason, s->last_pid);
 	else
 		s->ops->exited(s->ctx, &reason, s->last_pid, s->asked, s->ran_ms);
@@ -240,6 +244,9 @@ bool service_reaped(struct service *s, pid_t pid, int wstatus)
 		s->state = SERVICE_DRAINING;
 	else
 		s->state = SERVICE_FAILING;
-	service_drain_begin(s);
+	if (s->bridge != 0)
+		service_bridge_end(s);
+	else
+		service_drain_begin(s);
 	return true;
 }

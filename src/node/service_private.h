@@ -8,6 +8,7 @@
  *   service_end.c    death, reasons, waiting for what it left behind
  *   service_log.c    the log pipe
  *   service_watch.c  the watchdog
+ *   service_server.c modules, and companions of JSON servers
  *   ready_*.c        when a start is complete
  *   notify_*.c       sd_notify
  */
@@ -15,6 +16,7 @@
 #define NODE_SERVICE_PRIVATE_H
 
 #include "node/exec_child.h"
+#include "node/member.h"
 #include "node/service.h"
 
 #define SERVICE_PROBES 2          /* connections tried at a time */
@@ -68,6 +70,15 @@ struct service {
 	uint8_t mode;           /* enum spec_ready of this start */
 	uint8_t stop_signal;    /* that was sent */
 	uid_t uid;              /* the child's */
+
+	/* a server */
+	uint64_t member;        /* a module's process, or the companion, in the node's memory */
+	bool ignored;           /* init said `ignore` */
+	bool has_known;         /* why it ended is known otherwise than by its status: */
+	struct cop_exit known;
+	pid_t bridge;           /* companion; 0 */
+	int bridge_order;       /* to it; -1 */
+	struct loop_timer farewell;
 
 	/* a start */
 	struct loop_source status;                /* status pipe */
@@ -171,6 +182,17 @@ void notify_look(struct service *s, int max);
 
 /* --- notify_parse.c --- */
 void notify_parse(struct service *s, const char *msg, size_t len);
+
+/* --- service_server.c --- */
+bool service_is_module(const struct service *s);
+/* The pipe on which a module's init answers. 0 or -1. */
+int service_ack_open(struct service *s, int *write_end_r);
+void service_ack_look(struct service *s);
+void service_module_stop(struct service *s);
+/* Makes the companion, and the program's standard input and output. 0, or -1 with errno of *step_r. */
+int service_bridge_start(struct service *s, struct exec_plan *p, enum exec_step *step_r);
+/* The program is dead and s->reason says why: the companion ends too. service_drain_begin() follows then. */
+void service_bridge_end(struct service *s);
 
 /* --- service.c --- */
 /* Signals the main process and says so; not once it is reaped. */

@@ -99,8 +99,10 @@ void service_catch_up(struct service *s)
 	if (s->executed && s->state == SERVICE_STARTING) {
 		if (s->mode == SPEC_READY_EXEC)
 			s->probed = true;
-		ready_fd_look(s);
+		if (s->mode == SPEC_READY_FD)
+			ready_fd_look(s);
 	}
+	service_ack_look(s);
 	notify_look(s, 64);
 	service_check_ready(s);
 }
@@ -115,6 +117,8 @@ static void start_timed_out(struct loop_timer *t)
 {
 	struct service *s = t->ctx;
 
+	if (s->state == SERVICE_FAILING && s->pid != 0 && !s->kill_sent)
+		service_fail(s, s->reason); /* it said that it ends, and does not */
 	if (s->state != SERVICE_STARTING)
 		return;
 	if (s->asked || s->pid == 0)
@@ -145,22 +149,47 @@ static int open_status(struct service *s, int *write_end_r)
 	return 0;
 }
 
-static int open_all(struct service *s, struct exec_plan *p)
+/* The last thing is the companion: what comes after it must end it again. */
+static int open_all(struct service *s, struct exec_plan *p, enum exec_step *step_r)
 {
+	*step_r = EXEC_STEP_FORK;
 	if (service_log_prepare(s) < 0 || open_status(s, &p->status) < 0 || notify_open(s) < 0)
 		return -1;
-	return s->mode == SPEC_READY_FD ? ready_fd_open(s, &p->ready) : 0;
+	if (s->mode == SPEC_READY_FD && ready_fd_open(s, &p->ready) < 0)
+		return -1;
+	if (s->mode == SPEC_READY_INIT && service_ack_open(s, &p->ready) < 0)
+		return -1;
+	if (service_worker(s)->server == SPEC_SERVER_JSON)
+		return service_bridge_start(s, p, step_r);
+	if (!service_is_module(s))
+		return 0;
+	*step_r = EXEC_STEP_SLOT;
+	p->member = s->member = member_claim(spec_string(s->img, s->spec->path));
+	return p->member == 0 ? -1 : 0;
 }
 
 /* --- launch --- */
 
-static void start_failed_early(struct service *s, int err)
+static struct cop_exit early_reason(int err, enum exec_step step)
 {
-	struct cop_exit reason = cop_exit_make_text(COP_EXIT_EXEC, err, exec_step_name(EXEC_STEP_FORK));
+	if (step == EXEC_STEP_NAME && err == EEXIST)
+		return cop_exit_make_text(COP_EXIT_OTHER, 0, "already_started");
+	return cop_exit_make_text(COP_EXIT_EXEC, err, exec_step_name(step));
+}
+
+static void start_failed_early(struct service *s, int err, enum exec_step step)
+{
+	struct cop_exit reason = early_reason(err, step);
 
 	service_close_source(s, &s->status);
 	notify_close(s);
 	service_end_start(s);
+	if (s->bridge != 0) { /* there is no program for it */
+		s->state = SERVICE_FAILING;
+		s->reason = reason;
+		service_bridge_end(s);
+		return;
+	}
 	s->state = SERVICE_IDLE;
 	if (s->asked)
 		s->ops->exited(s->ctx, &reason, 0, true, 0);
@@ -179,6 +208,7 @@ static pid_t launch(struct service *s, const struct exec_plan *p)
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &old);
 	pid = exec_launch(&s->group, p, &marks);
+	member_forked(p->member, pid);
 	err = errno;
 	sigprocmask(SIG_SETMASK, &old, NULL);
 	service_log_launched(s, pid > 0, marks);
@@ -209,9 +239,10 @@ void service_spawn(struct service *s)
 {
 	struct exec_plan p = {
 		.node = s->node, .img = *s->img, .child = s->spec, .supervisor = getpid(),
-		.status = -1, .log = -1, .ready = -1, .mark_pipe = { -1, -1 },
+		.status = -1, .log = -1, .ready = -1, .in = -1, .out = -1, .mark_pipe = { -1, -1 },
 		.invocation = s->group.invocation, .notify = s->notify_name,
 	};
+	enum exec_step step;
 	pid_t pid = -1;
 	int err = 0;
 
@@ -219,18 +250,21 @@ void service_spawn(struct service *s)
 	renew(s);
 	s->since_ms = clock_mono_ms();
 	ready_before(s);
-	if (open_all(s, &p) < 0) {
+	if (open_all(s, &p, &step) < 0) {
 		err = errno;
 		fds_close(&p.status);
 		fds_close(&p.ready);
 	} else {
 		p.log = s->log_w;
 		p.marks = s->exit_mark;
+		step = EXEC_STEP_FORK;
 		pid = launch(s, &p);
 		err = errno;
 	}
+	fds_close(&p.in);
+	fds_close(&p.out);
 	if (pid < 0)
-		start_failed_early(s, err);
+		start_failed_early(s, err, step);
 	else
 		started(s, pid);
 }

@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -210,6 +211,13 @@ void spec_command(const struct spec_image *img, const struct spec_child *c, char
 	uint32_t i;
 
 	buf[0] = '\0';
+	if (c->worker.server == SPEC_SERVER_MODULE) {
+		const char *module = spec_string(img, c->worker.module);
+
+		text_escape(module, strlen(module), buf, size);
+		o = strlen(buf);
+		snprintf(buf + o, size - o, " %s", spec_string(img, c->worker.symbol));
+	}
 	for (i = 0; i < exec->count && o + 2 < size; i++) {
 		const char *a = spec_list_str(img, exec, i);
 

@@ -32,7 +32,14 @@ struct spec_list {
 enum spec_type { SPEC_WORKER, SPEC_SUPERVISOR, SPEC_DYNAMIC_SUPERVISOR };
 enum spec_ready {
 	SPEC_READY_EXEC, SPEC_READY_NOTIFY, SPEC_READY_FD, SPEC_READY_AFTER, SPEC_READY_TCP,
-	SPEC_READY_UNIX, SPEC_READY_FILE, SPEC_READY_LOG
+	SPEC_READY_UNIX, SPEC_READY_FILE, SPEC_READY_LOG,
+	SPEC_READY_INIT               /* a module's: its init has answered */
+};
+/* What a worker is to others of the node. */
+enum spec_server {
+	SPEC_SERVER_NONE,             /* an executable that talks to nobody */
+	SPEC_SERVER_MODULE,           /* a server out of a shared object; no executable */
+	SPEC_SERVER_JSON              /* an executable that speaks JSON lines */
 };
 enum spec_log { SPEC_LOG_DIR, SPEC_LOG_INHERIT, SPEC_LOG_NULL };
 enum spec_limit {
@@ -45,9 +52,14 @@ enum spec_limit {
 #define SPEC_UNSET_ID UINT32_MAX /* uid or gid not given: inherited */
 #define SPEC_NICE_UNSET 127
 
-/* Everything about an executable. */
+/* Everything about a worker. */
 struct spec_worker {
-	struct spec_list exec;        /* strings: program and arguments, %i already replaced */
+	struct spec_list exec;        /* strings: program and arguments, %i already replaced; a module has none */
+	uint8_t server;               /* enum spec_server */
+	spec_str module;              /* absolute path of the shared object */
+	spec_str symbol;              /* of its struct cop_server_ops */
+	spec_str name;                /* to be registered; none: 0 */
+	spec_str args;                /* JSON text for init; none: 0 */
 	spec_str dir;
 	uint32_t umask;               /* 022 by default */
 	uint32_t uid, gid;            /* SPEC_UNSET_ID, or resolved by the parser */

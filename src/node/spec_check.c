@@ -20,6 +20,7 @@
 #include <stdalign.h>
 #include <string.h>
 
+#include <coppice/process.h>
 #include "base/text.h"
 #include "node/node.h"
 
@@ -154,15 +155,25 @@ static bool readiness_ok(const struct check *k, const struct spec_worker *w)
 	bool text = w->ready == SPEC_READY_UNIX || w->ready == SPEC_READY_FILE ||
 	    w->ready == SPEC_READY_LOG;
 
-	return w->ready <= SPEC_READY_LOG &&
+	return w->ready <= SPEC_READY_INIT &&
 	    (text ? str_ok(k, w->ready_str) : str_or_none_ok(k, w->ready_str)) &&
 	    (w->ready != SPEC_READY_FD || (w->ready_arg >= 3 && w->ready_arg <= 255)) &&
 	    (w->ready != SPEC_READY_TCP || (w->ready_arg >= 1 && w->ready_arg <= 65535));
 }
 
+static bool server_ok(const struct check *k, const struct spec_worker *w)
+{
+	bool module = w->server == SPEC_SERVER_MODULE;
+
+	return w->server <= SPEC_SERVER_JSON && (w->exec.count == 0) == module && (w->module != 0) == module &&
+	    (w->symbol != 0) == module && (w->ready == SPEC_READY_INIT) == module &&
+	    str_or_none_ok(k, w->module) && str_or_none_ok(k, w->symbol) && str_or_none_ok(k, w->args) &&
+	    (w->name == 0 || short_str_ok(k, w->name, COP_NAME_MAX));
+}
+
 static bool worker_ok(struct check *k, const struct spec_header *h, const struct spec_worker *w)
 {
-	return w->exec.count > 0 && str_list_ok(k, &w->exec) && str_list_ok(k, &w->env) &&
+	return server_ok(k, w) && str_list_ok(k, &w->exec) && str_list_ok(k, &w->env) &&
 	    str_or_none_ok(k, w->dir) && identity_ok(k, w) && readiness_ok(k, w) &&
 	    w->log <= SPEC_LOG_NULL && flag_ok(&w->log_timestamps) &&
 	    str_or_none_ok(k, w->log_dir) && w->stop_signal >= 1 && w->stop_signal <= 64 &&

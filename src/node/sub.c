@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fds.h"
+#include "node/member.h"
 
 #define DRAIN_FIRST_MS 1
 #define DRAIN_MAX_MS 200
@@ -85,11 +86,12 @@ static void fork_failed(struct sub *s, int err)
 }
 
 /* In the new process: everything of the parent that is not the node's is closed; memory stays. */
-static _Noreturn void in_child(struct sub *s, int link)
+static _Noreturn void in_child(struct sub *s, int link, uint64_t member)
 {
 	struct group own = s->group;
 
 	group_forked(&own);
+	member_become(member, MEMBER_SUPERVISOR, -1);
 	supervisor_main(s->n, s->spec, link, &own);
 }
 
@@ -115,6 +117,7 @@ static void orders_again(struct loop_timer *t)
 void sub_start(struct sub *s)
 {
 	int fd[2], pidfd = -1;
+	uint64_t member;
 	pid_t pid;
 
 	s->started = s->final = s->killed = s->go_due = s->shutdown_due = false;
@@ -126,9 +129,11 @@ void sub_start(struct sub *s)
 	fds_lift(&fd[0]);
 	s->link = fd[0];
 	group_renew(&s->group);
+	member = member_claim(spec_string(&s->n->img, s->spec->path)); /* without one it supervises as well */
 	pid = group_fork(&s->group, &pidfd);
 	if (pid == 0)
-		in_child(s, fd[1]);
+		in_child(s, fd[1], member);
+	member_forked(member, pid);
 	fds_close(&fd[1]);
 	fds_close(&pidfd); /* a supervisor is only ever killed as our unreaped child */
 	if (pid < 0 || loop_attach(s->loop, &s->src, s->link, EPOLLIN, link_ready, s) < 0) {

@@ -28,6 +28,7 @@
 #include "base/diag.h"
 #include "base/fds.h"
 #include "node/exec_child.h"
+#include "node/member.h"
 #include "node/supervisor_private.h"
 
 #define EVENT_QUEUE_BYTES (256 * 1024)
@@ -278,12 +279,13 @@ int sv_reserve(struct supervisor *sv)
 /* Takes in a death, or with -1 all that there are. True if an orphan was among them. */
 static bool reap(struct supervisor *sv, pid_t which)
 {
+	struct member_death d;
 	bool orphans = false;
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(which, &status, WNOHANG)) > 0)
-		if (!kid_reaped(sv, pid, status))
+	while ((pid = member_wait(which, &status, &d)) > 0)
+		if (!kid_reaped(sv, pid, status, &d))
 			orphans = true;
 	return orphans;
 }
@@ -293,7 +295,10 @@ static bool reap(struct supervisor *sv, pid_t which)
 static _Noreturn void last_will(struct supervisor *sv)
 {
 	int64_t until = clock_mono_ms() + LAST_WILL_MS;
+	struct member_death d;
+	int status;
 	uint32_t i;
+	pid_t pid;
 
 	do {
 		struct pollfd p = { .fd = sv->signal_fd, .events = POLLIN };
@@ -302,9 +307,9 @@ static _Noreturn void last_will(struct supervisor *sv)
 			if (sv->kids[i] && sv->kids[i]->pid > 0)
 				kill(sv->kids[i]->pid, SIGKILL);
 		group_kill_children();
-		while (waitpid(-1, NULL, WNOHANG) > 0)
+		while ((pid = member_wait(-1, &status, &d)) > 0)
 			;
-		if (waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD)
+		if (pid < 0 && errno == ECHILD)
 			break;
 		poll(&p, 1, 20);
 	} while (clock_mono_ms() < until);

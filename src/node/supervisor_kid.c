@@ -86,6 +86,17 @@ static void on_start_failed(void *ctx, const struct cop_exit *reason, pid_t pid)
 	feed(k, SUP_EV_STARTED, SUP_START_FAILED, reason);
 }
 
+static void on_ignored(void *ctx, const struct cop_exit *reason, pid_t pid)
+{
+	struct kid *k = ctx;
+	struct event e = { .type = EVENT_START_FAILED, .path = k->path, .pid = pid, .reason = *reason };
+
+	gone(k, reason);
+	k->parked = PROTO_ST_STOPPED;
+	sv_event(k->sv, &e);
+	feed(k, SUP_EV_STARTED, SUP_START_IGNORE, NULL);
+}
+
 static void on_exited(void *ctx, const struct cop_exit *reason, pid_t pid, bool asked, uint64_t ran_ms)
 {
 	struct kid *k = ctx;
@@ -127,6 +138,8 @@ bool kids_living(void *ctx, const char *invocation, pid_t session)
 			continue;
 		if (k->pid != 0 && k->pid == session)
 			return true;
+		if (k->service && session != 0 && service_companion(k->service) == session)
+			return true;
 		/* also between two lives: kill_group = false leaves its processes alone */
 		if (k->service && invocation[0] != '\0' && strcmp(service_invocation(k->service), invocation) == 0)
 			return true;
@@ -138,6 +151,7 @@ static const struct service_ops service_ops = {
 	.created = on_created,
 	.ready = on_ready,
 	.start_failed = on_start_failed,
+	.ignored = on_ignored,
 	.exited = on_exited,
 	.stopping = on_stopping,
 	.note = on_note,
@@ -239,14 +253,32 @@ void kid_set_timer(struct kid *k, int64_t at_ms)
 		loop_timer_set(&k->sv->loop, &k->timer, at_ms + 1, timer_expired, k);
 }
 
-bool kid_reaped(struct supervisor *sv, pid_t pid, int wstatus)
+/* A companion is nobody's main process. */
+static bool companion_reaped(struct supervisor *sv, pid_t pid, int wstatus, const struct member_death *d)
+{
+	uint32_t i;
+
+	for (i = 0; i < sv->kids_cap; i++) {
+		struct kid *k = sv->kids[i];
+
+		if (k && k->service && service_companion(k->service) == pid) {
+			service_companion_reaped(k->service, d, wstatus);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool kid_reaped(struct supervisor *sv, pid_t pid, int wstatus, const struct member_death *d)
 {
 	struct kid key = { .pid = pid };
 	struct kid *k = RB_FIND(kids_by_pid, &sv->pids, &key);
 
 	if (!k)
-		return false;
+		return companion_reaped(sv, pid, wstatus, d);
 	set_pid(k, 0); /* the number is free from now on */
+	if (k->service)
+		service_death(k->service, d);
 	return k->service ? service_reaped(k->service, pid, wstatus) : sub_reaped(k->sub, pid, wstatus);
 }
 

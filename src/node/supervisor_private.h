@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "ipc/loop.h"
 #include "node/event.h"
+#include "node/member.h"
 #include "node/node.h"
 #include "node/parent_link.h"
 #include "node/service.h"
@@ -155,7 +156,8 @@ void kid_start(struct kid *k);
 void kid_stop(struct kid *k);
 void kid_kill(struct kid *k);
 void kid_set_timer(struct kid *k, int64_t at_ms);
-bool kid_reaped(struct supervisor *sv, pid_t pid, int wstatus);
+/* d: what else is known of its end. */
+bool kid_reaped(struct supervisor *sv, pid_t pid, int wstatus, const struct member_death *d);
 void kids_orphan_reaped(struct supervisor *sv);
 bool kids_living(void *ctx, const char *invocation, pid_t session);
 int kid_pid_cmp(struct kid *a, struct kid *b);

@@ -283,6 +283,46 @@ T_CASE(users_are_resolved)
 	leave_dir();
 }
 
+#define MODULE_CHILD(keys) "supervisor: { children = ( { id = \"a\"; module = \"a.so\"; server = \"a_ops\"; " keys " } ); };"
+
+static uint64_t module_hash(const char *text)
+{
+	struct spec_image img;
+	uint64_t h;
+
+	must_load(text, &img);
+	h = spec_first_child(&img, spec_top(&img))->hash_process;
+	spec_close(&img);
+	return h;
+}
+
+T_CASE(modules)
+{
+	const struct spec_worker *w;
+	struct spec_image img;
+	char real[PATH_MAX], want[PATH_MAX + 16];
+
+	enter_dir();
+	T_REQUIRE(getcwd(real, sizeof real));
+	must_load(MODULE_CHILD("name = \"n%i\"; instances = 2; args = { a = (1, \"%i\", { b = [true]; }); c = 0.5; d = \"\\t\\\"\"; };"),
+	    &img);
+	w = &spec_find(&img, "a@1")->worker;
+	snprintf(want, sizeof want, "%s/a.so", real);
+	T_EQ_INT(w->server, SPEC_SERVER_MODULE);
+	T_EQ_INT(w->ready, SPEC_READY_INIT);
+	T_EQ_INT(w->exec.count, 0);
+	T_EQ_STR(spec_string(&img, w->module), want);
+	T_EQ_STR(spec_string(&img, w->symbol), "a_ops");
+	T_EQ_STR(spec_string(&img, w->name), "n1");
+	T_EQ_STR(spec_string(&img, w->args), "{\"a\":[1,\"1\",{\"b\":[true]}],\"c\":0.5,\"d\":\"\\u0009\\\"\"}");
+	spec_close(&img);
+	T_CHECK(module_hash(MODULE_CHILD("")) == module_hash(MODULE_CHILD("")));
+	T_CHECK(module_hash(MODULE_CHILD("")) != module_hash(MODULE_CHILD("name = \"n\";")));
+	T_CHECK(module_hash(MODULE_CHILD("")) != module_hash(MODULE_CHILD("args = 0;")));
+	T_CHECK(module_hash(MODULE_CHILD("args = 0;")) != module_hash(MODULE_CHILD("args = 1;")));
+	leave_dir();
+}
+
 T_CASE(env_file)
 {
 	struct spec_image img;
@@ -433,6 +473,6 @@ T_CASE(many_children)
 }
 
 T_MAIN(T_RUN(defaults), T_RUN(all_keys_arrive), T_RUN(instances), T_RUN(limits_of_numbers),
-    T_RUN(odd_users_are_refused), T_RUN(users_are_resolved), T_RUN(env_file),
+    T_RUN(odd_users_are_refused), T_RUN(users_are_resolved), T_RUN(modules), T_RUN(env_file),
     T_RUN(hashes_tell_what_a_change_needs), T_RUN(check_prints_the_worst_case),
     T_RUN(many_children))

@@ -103,6 +103,10 @@ static void see_worker(const struct spec_image *img, const struct spec_worker *w
 	see_list(img, &w->env, true);
 	see_list(img, &w->groups, false);
 	see(spec_string(img, w->dir));
+	see(spec_string(img, w->module));
+	see(spec_string(img, w->symbol));
+	see(spec_string(img, w->name));
+	see(spec_string(img, w->args));
 	see(spec_string(img, w->user_name));
 	see(spec_string(img, w->user_home));
 	see(spec_string(img, w->user_shell));

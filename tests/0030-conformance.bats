@@ -1,0 +1,61 @@
+#!/usr/bin/env bats
+# SPDX-FileCopyrightText: The Coppice authors
+# SPDX-License-Identifier: ISC
+#
+# The library against OTP itself: scenarios played on both, with the same trace
+# (tests/conformance/README.md). tests/conformance/repeat plays them many times.
+
+load helper
+
+conformance() {
+	# Instrumented code takes its time; the traces hold for any settle time up to 400.
+	[ -z "${COP_SANITIZERS:-}" ] || export SETTLE_MS=300
+	run "$COP_SRCDIR/tests/conformance/compare" "$COP_BUILDDIR/tests/conformance/play" \
+		"$COP_SRCDIR/tests/conformance" "$1-"
+	echo "$output"
+	[ "$status" -eq 0 ]
+	wait_until 5 guards_are_gone
+}
+
+# What limits the time of a scenario takes a second to notice that it is over.
+guards_are_gone() {
+	refute grep -q conformance/compare \
+		<<<"$("$COP_PYTHON" "$COP_SRCDIR/tests/cop_test.py" marked "$COPPICE_TEST_ID")" >/dev/null
+}
+
+# refused TEXT: expects that the player says TEXT of the scenario on standard input, and no more.
+refused() {
+	cat >"$COP_TMP/bad.scn"
+	run "$COP_BUILDDIR/tests/conformance/play" "$COP_TMP/bad.scn"
+	assert_status 2
+	assert_equal "$output" "player: $COP_TMP/bad.scn: $1"
+}
+
+@test "conformance: a scenario that cannot be played is refused with a line" {
+	refused "line 1: expected an order line" </dev/null
+	printf '%s\n' script | refused "line 1: expected an order line"
+	printf '%s\n' 'order total' tree '  worker w' '    worker v' script |
+		refused "line 4: w has no children"
+	printf '%s\n' 'order total' tree '  worker w strategy=one_for_all' script |
+		refused "line 3: unknown option strategy"
+	printf '%s\n' 'order total' script '  proc p' '  grow p' | refused "line 4: unknown command grow"
+	printf '%s\n' 'order total' script '  proc p' '  link p' | refused "line 4: link takes 2 words"
+	printf '%s\n' 'order total' script '  proc p' '  kill q' |
+		refused "line 4: no process was ever called q"
+}
+
+@test "conformance: supervisors" {
+	conformance sup
+}
+
+@test "conformance: dynamic supervisors" {
+	conformance dyn
+}
+
+@test "conformance: servers" {
+	conformance srv
+}
+
+@test "conformance: links, monitors and exit signals" {
+	conformance lnk
+}

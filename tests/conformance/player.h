@@ -1,0 +1,180 @@
+/* SPDX-FileCopyrightText: The Coppice authors */
+/* SPDX-License-Identifier: ISC */
+
+/*
+ * The conformance player: what its parts share. See README.md for what a scenario is.
+ *
+ *	player.c         the process outside of the node: asks for one command after the other, writes the trace
+ *	player_parse.c   the file, read and checked
+ *	player_names.c   who is called what: memory that all processes of the node share
+ *	player_events.c  lines of the trace, written by the process whose events they are
+ *	player_script.c  the node's first process: does the commands
+ *	player_proc.c    bare processes
+ *	player_worker.c  workers
+ *
+ * Everything is allocated before the node is made and never freed, so a pointer to the scenario means the
+ * same in every process.
+ */
+#ifndef PLAYER_H
+#define PLAYER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <coppice/message.h>
+#include <coppice/node.h>
+#include <coppice/process.h>
+#include <coppice/server.h>
+#include <coppice/supervisor.h>
+
+enum {
+	LINE_LEN_MAX = 2048,        /* bytes of a scenario's line; an event's line is hardly longer */
+	PIPE_LINE_MAX = 4096,       /* bytes that a pipe takes in one piece: PIPE_BUF of Linux */
+	FILE_LEN_MAX = 1 << 20,     /* bytes of a scenario */
+	COMMAND_LIMIT_MS = 60000,   /* for one command, beyond the time that it waits as told */
+	ACTOR_SCRIPT = 0,
+};
+
+/* --- the scenario --- */
+
+enum node_kind { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC };
+
+/* A line of the tree, or what start_child starts. */
+struct node {
+	enum node_kind kind;
+	uint32_t actor;
+	uint32_t index;               /* in scenario.nodes: the argument of a worker's init */
+	struct node *parent;
+	size_t depth;
+	size_t n_children;
+	bool trap_exit;               /* of a worker, as the rest */
+	const char *continue_with;    /* or NULL */
+	int slow_init_ms;
+	int slow_terminate_ms;
+	int64_t initial;
+	struct cop_child child;       /* what a supervisor is told of it */
+	struct cop_supervisor spec;   /* what it is told itself, if it is one */
+};
+
+enum verb {
+	V_START, V_STOP, V_EXIT, V_KILL, V_SIGNAL, V_FAIL, V_IGNORE, V_START_CHILD, V_TERMINATE_CHILD,
+	V_RESTART_CHILD, V_DELETE_CHILD, V_WHICH, V_COUNT, V_ALIVE, V_WAIT, V_CALL, V_CAST, V_SEND,
+	V_SEND_AFTER, V_CANCEL_TIMER, V_STOP_SERVER, V_WHEREIS, V_REQUEST, V_PROC, V_LINK, V_UNLINK,
+	V_MONITOR, V_DEMONITOR, V_EXIT_SIGNAL,
+};
+
+struct command {
+	enum verb verb;
+	int line;
+	const char *text;             /* its tokens joined by one space */
+	uint32_t name[2];             /* actors, in the order of the words */
+	const char *msg;
+	int64_t number;               /* milliseconds, or how often */
+	const char *reason_text;
+	struct cop_exit reason;
+	struct node *node;            /* of start_child */
+	int timeout_ms;
+	bool trap_exit;
+	long timer;                   /* which one, -1: it has no name */
+};
+
+struct scenario {
+	const char *file;
+	struct node *top;             /* NULL: no tree */
+	struct node **nodes;
+	size_t n_nodes;
+	struct command *commands;
+	size_t n_commands;
+	const char **actors;          /* every name of a process */
+	size_t n_actors;
+	const char **timers;
+	size_t n_timers;
+};
+
+extern struct scenario scenario;
+
+/* Reads a scenario; a mistake in it ends the player: a line on standard error, exit 2. */
+void parse_scenario(const char *file);
+
+/* Reads a whole number. False: it is none, or out of bounds. */
+bool parse_number(const char *text, int64_t min, int64_t max, int64_t *number_r);
+
+/* --- names --- */
+
+enum role { ROLE_SCRIPT = 1, ROLE_WORKER, ROLE_SUPERVISOR, ROLE_PROC };
+
+/* What is to be said when a process is gone. */
+enum life {
+	LIFE_SILENT,   /* nothing */
+	LIFE_STARTING, /* a supervisor that has not answered its parent */
+	LIFE_UP,       /* down */
+};
+
+enum fate { FATE_NONE, FATE_FAIL, FATE_IGNORE };
+
+/* Makes the shared memory, before the node is. 0, or -1 with errno. */
+int names_create(void);
+/* Gives a process a name: it is the last that had it. */
+void names_enter(uint32_t actor, enum role role, cop_pid pid, enum life life);
+void names_set_life(cop_pid pid, enum life life);
+/* Tells of a process who it is; false if it never had a name. */
+bool names_find(cop_pid pid, uint32_t *actor_r, enum life *life_r);
+/* The name of a process, or "unknown". */
+const char *names_of(cop_pid pid);
+/* The last process of that name, COP_NOPID if there was none, and what it is. */
+cop_pid names_last(uint32_t actor, enum role *role_r);
+/* Settles what the next n inits of a worker do, because of a command. */
+void names_set_fate(uint32_t actor, enum fate fate, int64_t n, const struct command *cause);
+/* For how many inits something is settled. */
+int64_t names_fates_left(uint32_t actor);
+/* What this init does. */
+enum fate names_take_fate(uint32_t actor, const struct command **cause_r);
+
+/* --- events: lines to the pipe that player.c reads --- */
+
+/* Sets where lines go, and for how long at most an event holds up its process. Before the node is made. */
+void events_open(int fd, int jitter_ms);
+/* Writes an event, and returns when it is written. In processes of the node. */
+void emit(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Writes the result of the command, of any length. */
+void emit_result(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Says that the scenario cannot be played any further. */
+void emit_impossible(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* The word for a reason. */
+const char *reason_word(const struct cop_exit *reason, char word[COP_EXIT_FORMAT_MAX]);
+/* The node's reports: writes what supervisors do, and who is down. */
+void events_report(const struct cop_report *report);
+
+/* The reference's word for the reason of a failed start. as_child: of start_child under a supervisor that is not
+ * dynamic. */
+const char *start_word(const struct cop_exit *reason, bool as_child, char word[COP_EXIT_FORMAT_MAX]);
+
+/* --- processes --- */
+
+enum tag {
+	TAG_MSG = 1, /* the text of a message */
+	TAG_EXIT,    /* a struct cop_exit: end with it */
+	TAG_ORDER,   /* a struct order for a bare process */
+	TAG_RESULT,  /* to the script: a result's text */
+	TAG_TAKEN,   /* to the script: the name of a bare process is taken */
+};
+
+struct order {
+	uint32_t command; /* index */
+	cop_pid target;   /* B */
+};
+
+/* Copies a message's text into buf, terminated. Returns buf. */
+const char *msg_text(const struct cop_msg *msg, char buf[LINE_LEN_MAX]);
+
+extern const struct cop_server_ops worker_ops;
+
+extern cop_pid script_pid;
+cop_proc_f script_main; /* its argument: the descriptor from which it reads indices of commands */
+cop_proc_f proc_main;   /* its argument: the command */
+
+/* Crashes, as a raised exception does. */
+_Noreturn void crash(void);
+
+#endif
