@@ -141,7 +141,7 @@ play() {
 	shows_like cop_register 1 $'^[0-9]+ first\n1 names$'
 	shows cop_server 1 42
 	shows cop_supervisor 1 \
-		$'reader of news\nreader of news\nboss runs\njobs runs\nreader runs\ncache runs'
+		$'boss runs\njobs runs\nreader runs\ncache runs\nthere is another reader'
 }
 
 @test "man pages: the echo ends with its input, and when it is asked to" {

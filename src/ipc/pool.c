@@ -184,21 +184,112 @@ static uint32_t page_step(const struct pool *p, uint32_t c, uint32_t have)
 	return n > CHUNK_PAGES - have ? CHUNK_PAGES - have : n;
 }
 
+/* --- giving back --- */
+
+/* Out of the list that the reaper would follow, before anybody else can have it. */
+static void unlist(struct pool *p, uint32_t c)
+{
+	struct seg *s = p->s;
+	_Atomic uint32_t *link = &s->slots[p->me].own.chunks;
+	uint32_t bound = (uint32_t)(s->quota / SEG_CHUNK_BYTES) + 1, at = atomic_load(link);
+
+	for (; at != 0 && at != c + 1 && at <= s->n_chunks && bound > 0; at = atomic_load(link), bound--)
+		link = &s->chunks[at - 1].next;
+	if (at == c + 1)
+		atomic_store(link, atomic_load(&s->chunks[c].next));
+}
+
+static void drop_run(struct pool *p, uint32_t at)
+{
+	uint32_t c = p->big[at], run = p->s->chunks[c].run;
+
+	unlist(p, c);
+	p->bytes -= (uint64_t)run * SEG_CHUNK_BYTES;
+	p->big[at] = p->big[--p->n_big];
+	seg_chunk_release(p->s, c);
+}
+
+static bool is_idle(const struct pool *p, uint32_t c, uint32_t chunk)
+{
+	unsigned char *at = seg_chunk_data(p->s, chunk);
+	size_t n = pages_of(p, chunk) * PAGE / node_size(c);
+
+	for (; n > 0; n--, at += node_size(c))
+		if (!seg_node_is_free(p->s, (void *)at))
+			return false;
+	return true;
+}
+
+static void trim_ring(struct pool *p, uint32_t c)
+{
+	struct pool_ring *r = &p->ring[c];
+	uint32_t i, chunk;
+
+	for (i = r->n; i-- > 0;) {
+		chunk = r->chunk[i];
+		if (!is_idle(p, c, chunk))
+			continue;
+		unlist(p, chunk);
+		r->total -= (uint32_t)(pages_of(p, chunk) * PAGE / node_size(c));
+		r->chunk[i] = r->chunk[--r->n];
+		p->bytes -= SEG_CHUNK_BYTES;
+		go_to(p, c, r->n);
+		seg_chunk_release(p->s, chunk);
+	}
+}
+
+void pool_trim(struct pool *p, bool all)
+{
+	uint32_t i;
+
+	for (i = p->n_big; i-- > 0;)
+		if (seg_node_is_free(p->s, (void *)seg_chunk_data(p->s, p->big[i])))
+			drop_run(p, i);
+	for (i = 0; all && i < SEG_CLASSES; i++)
+		trim_ring(p, i);
+}
+
+/* Whether the quota has room, if need be where only other sizes were. */
+static bool quota_allows(struct pool *p, uint64_t bytes)
+{
+	if (p->bytes + bytes > p->s->quota)
+		pool_trim(p, true);
+	if (p->bytes + bytes <= p->s->quota)
+		return true;
+	errno = EAGAIN;
+	return false;
+}
+
+/* A chunk or run; if there is none, what is idle of our own may be what is missing. */
+static long claim(struct pool *p, uint8_t class, uint32_t n, bool *adopted_r)
+{
+	uint64_t had = p->bytes;
+	long c = seg_chunk_claim(p->s, p->me, class, n, adopted_r);
+
+	if (c >= 0)
+		return c;
+	pool_trim(p, true);
+	if (p->bytes < had)
+		return seg_chunk_claim(p->s, p->me, class, n, adopted_r);
+	errno = ENOMEM;
+	return -1;
+}
+
+/* --- rings that grow --- */
+
 static int add_chunk(struct pool *p, uint32_t c)
 {
 	struct pool_ring *r = &p->ring[c];
 	bool adopted;
 	long chunk;
 
-	if (p->bytes + SEG_CHUNK_BYTES > p->s->quota) {
-		errno = EAGAIN;
+	if (!quota_allows(p, SEG_CHUNK_BYTES))
 		return -1;
-	}
 	if (!room_for(&r->chunk, r->n, &r->cap)) {
 		errno = ENOMEM;
 		return -1;
 	}
-	chunk = seg_chunk_claim(p->s, p->me, (uint8_t)c, 1, &adopted);
+	chunk = claim(p, (uint8_t)c, 1, &adopted);
 	if (chunk < 0)
 		return -1;
 	r->chunk[r->n++] = (uint32_t)chunk;
@@ -256,32 +347,6 @@ static struct seg_node *get_small(struct pool *p, uint32_t c)
 
 /* --- runs --- */
 
-static void drop_run(struct pool *p, uint32_t at)
-{
-	struct seg *s = p->s;
-	uint32_t c = p->big[at], run = s->chunks[c].run;
-	_Atomic uint32_t *link = &s->slots[p->me].own.chunks;
-
-	/* out of the list that the reaper would follow, before anybody else can have it */
-	while (atomic_load(link) != 0 && atomic_load(link) != c + 1)
-		link = &s->chunks[atomic_load(link) - 1].next;
-	if (atomic_load(link) == c + 1)
-		atomic_store(link, atomic_load(&s->chunks[c].next));
-	p->bytes -= (uint64_t)run * SEG_CHUNK_BYTES;
-	p->big[at] = p->big[--p->n_big];
-	seg_chunk_release(s, c);
-}
-
-void pool_trim(struct pool *p, bool all)
-{
-	uint32_t i;
-
-	(void)all;
-	for (i = p->n_big; i-- > 0;)
-		if (seg_node_is_free(p->s, (void *)seg_chunk_data(p->s, p->big[i])))
-			drop_run(p, i);
-}
-
 static struct seg_node *get_big(struct pool *p, size_t len)
 {
 	uint32_t want = (uint32_t)((sizeof(struct seg_node) + len + SEG_CHUNK_BYTES - 1) / SEG_CHUNK_BYTES), i;
@@ -299,18 +364,17 @@ static struct seg_node *get_big(struct pool *p, size_t len)
 			return n;
 		}
 	}
-	if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->quota) {
-		pool_trim(p, false);
-		if (p->bytes + (uint64_t)want * SEG_CHUNK_BYTES > p->s->quota) {
-			errno = EAGAIN;
-			return NULL;
-		}
+	if ((uint64_t)want * SEG_CHUNK_BYTES > p->s->quota) {
+		errno = EMSGSIZE; /* it would be waited for without end */
+		return NULL;
 	}
+	if (!quota_allows(p, (uint64_t)want * SEG_CHUNK_BYTES))
+		return NULL;
 	if (!room_for(&p->big, p->n_big, &p->cap_big)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	c = seg_chunk_claim(p->s, p->me, SEG_BIG, want, &adopted);
+	c = claim(p, SEG_BIG, want, &adopted);
 	if (c < 0)
 		return NULL;
 	p->big[p->n_big++] = (uint32_t)c;

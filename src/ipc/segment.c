@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,13 +98,27 @@ static void lay_out(struct layout *l, const struct seg_limits *lim)
 	l->end = l->data + (size_t)l->n_chunks * SEG_CHUNK_BYTES;
 }
 
+/* A limit for the sizes of files is one for this, too; it must not kill the caller. */
+static int set_size(int fd, size_t bytes)
+{
+	struct sigaction ignore = { .sa_handler = SIG_IGN }, old;
+	int r;
+
+	sigaction(SIGXFSZ, &ignore, &old);
+	r = ftruncate(fd, (off_t)bytes);
+	if (r < 0 && errno == EFBIG)
+		errno = ENOMEM;
+	sigaction(SIGXFSZ, &old, NULL);
+	return r;
+}
+
 static int open_memfd(size_t bytes)
 {
 	int fd = memfd_create("coppice", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
 	if (fd < 0)
 		return -1;
-	if (ftruncate(fd, (off_t)bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
+	if (set_size(fd, bytes) < 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
 		fds_close(&fd);
 		return -1;
 	}
@@ -165,6 +180,8 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 		lim.memory = default_memory();
 	if (lim.memory < (1u << 20))
 		lim.memory = 1u << 20;
+	if (lim.quota > 0 && lim.quota < SEG_CHUNK_BYTES)
+		lim.quota = SEG_CHUNK_BYTES;
 	if (map(s, &l, &lim) < 0)
 		return -1;
 	s->h = (void *)s->base;

@@ -32,16 +32,12 @@ const char *partition_fault(const struct cop_supervisor *s)
 const struct cop_supervisor *partition_expand(const struct cop_supervisor *spec)
 {
 	uint32_t n = spec->partitions > 0 ? (uint32_t)spec->partitions : (uint32_t)sysconf(_SC_NPROCESSORS_ONLN), i;
-	struct cop_supervisor *sup = malloc(sizeof *sup);
-	struct partition_name *names = calloc(n, sizeof *names);
-	struct cop_child *children = calloc(n, sizeof *children);
+	struct cop_supervisor *sup = calloc(1, sizeof *sup + n * (sizeof(struct cop_child) + sizeof(struct partition_name)));
+	struct cop_child *children = sup ? (void *)(sup + 1) : NULL;
+	struct partition_name *names = sup ? (void *)(children + n) : NULL;
 
-	if (!sup || !names || !children) {
-		free(sup);
-		free(names);
-		free(children);
+	if (!sup)
 		return NULL;
-	}
 	for (i = 0; i < n; i++) {
 		snprintf(names[i].text, sizeof names[i].text, "%s/%u", spec->name, i);
 		children[i] = spec->children[0];

@@ -220,7 +220,7 @@ static struct cop_next conclude(struct cop_next n)
 {
 	if (n.what == WHAT_STOP)
 		stop(&n);
-	if (n.what != WHAT_OK)
+	if (n.what != WHAT_OK || (n.replies && server.request_from == 0)) /* who asked has been answered, or will be */
 		stop_because("bad_return_value");
 	if (n.replies && n.reply)
 		send_reply(seg_node(&proc.seg, n.reply), server.request_from, server.request_ref);
@@ -242,7 +242,9 @@ static struct cop_next handle_call(const struct cop_msg *msg, struct seg_node *n
 	if (server.request)
 		proc_done(node); /* it did not become the reply */
 	server.request = NULL;
-	return conclude(n);
+	n = conclude(n);
+	server.request_from = 0;
+	return n;
 }
 
 static struct cop_next handle(struct seg_node *node)

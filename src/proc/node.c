@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ipc/group.h"
 #include "proc/proc.h"
 
 struct root {
@@ -91,6 +92,7 @@ static void kill_rest(struct root *r)
 	atomic_store(&proc.seg.h->ending, 1);
 	for (;;) {
 		kill_all();
+		group_kill_children(); /* what processes of the node have forked by themselves */
 		proc_reap(0, true, found, r);
 		memset(&si, 0, sizeof si);
 		if (waitid(P_ALL, 0, &si, WEXITED | WNOHANG | WNOWAIT) < 0 && errno == ECHILD)

@@ -100,7 +100,13 @@ struct proc {
 	bool quiet;
 };
 
-extern struct proc proc;
+/* Tests with threads in place of processes give each one of its own. */
+#ifdef PROC_THREADS
+#define PROC_LOCAL _Thread_local
+#else
+#define PROC_LOCAL
+#endif
+extern PROC_LOCAL struct proc proc;
 
 /* Aborts with a line that names the function unless the caller is in a node. */
 #define PROC_REQUIRE() \

@@ -90,13 +90,30 @@ void proc_done(struct seg_node *n)
 	pool_put(n);
 }
 
+static void wait_in_poll(int64_t until_ns);
+
+#define TAKES_BETWEEN_POLLS 16
+
+/* Takes in; a mailbox that never gets empty must not keep descriptors and signals from being heard. */
+static int take(void)
+{
+	static uint32_t takes;
+	int r = proc_take();
+
+	if (r > 0 && proc.epfd >= 0 && ++takes >= TAKES_BETWEEN_POLLS) {
+		takes = 0;
+		wait_in_poll(0);
+	}
+	return r;
+}
+
 struct seg_node *proc_next(void)
 {
 	struct seg_node *n;
 
 	if (proc.n_timers)
 		(void)proc_timers_run();
-	if (proc.queue.n == 0 && proc_take() <= 0 && proc.queue.n == 0)
+	if (proc.queue.n == 0 && take() <= 0 && proc.queue.n == 0)
 		return NULL;
 	while (proc.queue.n > 0) {
 		n = seg_node(&proc.seg, *queue_at(0));
@@ -270,7 +287,7 @@ int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_
 			(void)proc_timers_run();
 		if (scan(msg, match, ctx, &seen))
 			return 1;
-		r = proc_take();
+		r = take();
 		if (r < 0)
 			return -1;
 		if (r > 0)
@@ -303,8 +320,12 @@ void cop_sleep(int ms)
 	PROC_REQUIRE();
 	until = proc_deadline_ns(ms);
 	while (until < 0 || clock_mono_ns() < until) {
+		int64_t timer;
+
+		(void)proc_timers_run(); /* those for names are to be sent on */
+		timer = proc_timers_next();
 		if (proc_take() == 0)
-			inbox_sleep(proc.slot, until);
+			inbox_sleep(proc.slot, timer >= 0 && (until < 0 || timer < until) ? timer : until);
 	}
 }
 
@@ -375,14 +396,27 @@ static void read_signals(void)
 			local(NODE_SIGNAL, (int)si.ssi_signo, 0);
 }
 
+/* Who unblocks all signals means those it knows; unblocked, this one is ignored, and nobody could wake us. */
+static void block_urg(void)
+{
+	sigset_t urg;
+
+	sigemptyset(&urg);
+	sigaddset(&urg, SIGURG);
+	sigprocmask(SIG_BLOCK, &urg, NULL);
+}
+
 static void wait_in_poll(int64_t until_ns)
 {
 	struct epoll_event ev[16];
 	struct timespec ts = { 0, 0 };
 	int64_t left;
 	int n, i;
-	bool sleeps = until_ns != 0 && inbox_sleeps_in_poll(proc.slot);
+	bool sleeps;
 
+	if (until_ns != 0)
+		block_urg();
+	sleeps = until_ns != 0 && inbox_sleeps_in_poll(proc.slot);
 	if (sleeps && until_ns > 0) {
 		left = until_ns - clock_mono_ns();
 		if (left > 0)
@@ -403,8 +437,11 @@ static void wait_in_poll(int64_t until_ns)
 
 void proc_wait(int64_t until_ns, int who)
 {
-	int64_t timer = proc_timers_next();
+	int64_t timer;
 
+	if (proc.n_timers && proc_timers_run())
+		return;
+	timer = proc_timers_next();
 	if (timer >= 0 && (until_ns < 0 || timer < until_ns))
 		until_ns = timer;
 	if (until_ns != 0 && who == -1 && spin_for_anybody())
@@ -465,7 +502,7 @@ int cop_select_signal(int signo, bool on)
 	int s;
 
 	PROC_REQUIRE();
-	if (signo <= 0 || signo >= 64 || signo == SIGKILL || signo == SIGSTOP || signo == SIGURG || signo == SIGCHLD ||
+	if (signo <= 0 || signo >= NSIG || signo == SIGKILL || signo == SIGSTOP || signo == SIGURG || signo == SIGCHLD ||
 	    signo == SIG_PARENT_DIED) {
 		errno = EINVAL;
 		return -1;
@@ -473,13 +510,13 @@ int cop_select_signal(int signo, bool on)
 	if (need_epoll() < 0)
 		return -1;
 	if (on)
-		proc.selected_signals |= 1ull << signo;
+		proc.selected_signals |= 1ull << (signo - 1);
 	else
-		proc.selected_signals &= ~(1ull << signo);
+		proc.selected_signals &= ~(1ull << (signo - 1));
 	sigemptyset(&set);
 	sigaddset(&set, SIGURG);
-	for (s = 1; s < 64; s++)
-		if (proc.selected_signals & 1ull << s)
+	for (s = 1; s < NSIG; s++)
+		if (proc.selected_signals & 1ull << (s - 1))
 			sigaddset(&set, s);
 	if (signalfd(proc.sigfd, &set, 0) < 0)
 		return -1;
@@ -495,8 +532,8 @@ void proc_descriptors_forked(void)
 
 	if (proc.selected_signals) {
 		sigemptyset(&set);
-		for (s = 1; s < 64; s++)
-			if (proc.selected_signals & 1ull << s)
+		for (s = 1; s < NSIG; s++)
+			if (proc.selected_signals & 1ull << (s - 1))
 				sigaddset(&set, s);
 		sigprocmask(SIG_UNBLOCK, &set, NULL);
 	}

@@ -28,7 +28,7 @@
 
 #define LAST_WILL_SEC 5 /* for terminate, when the parent died without a word */
 
-struct proc proc = { .epfd = -1, .sigfd = -1, .up_fd = -1 };
+PROC_LOCAL struct proc proc = { .epfd = -1, .sigfd = -1, .up_fd = -1 };
 
 /* --- the parent's death, where trapping exits means that we are told of it --- */
 
@@ -327,6 +327,8 @@ int cop_os_pid(cop_pid pid)
 	if (!p)
 		return 0;
 	os = atomic_load(&proc.seg.pids[SEG_INDEX(pid.id)]);
+	if (seg_slot_state(&proc.seg, SEG_INDEX(pid.id)) != SEG_SLOT_ALIVE)
+		return 0; /* its death may have been told already */
 	return seg_is_there(&proc.seg, pid.id) ? os : 0;
 }
 

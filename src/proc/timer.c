@@ -167,7 +167,7 @@ bool proc_timers_run(void)
 
 cop_ref cop_send_after(struct cop_dest to, uint32_t tag, const void *data, size_t len, int64_t ms)
 {
-	struct timer_head head = { .at_ns = clock_mono_ns() + ms * 1000000 };
+	struct timer_head head = { .at_ns = 0 };
 	uint64_t holder, ref;
 	struct seg_node *n;
 
@@ -180,6 +180,7 @@ cop_ref cop_send_after(struct cop_dest to, uint32_t tag, const void *data, size_
 		errno = EMSGSIZE;
 		return COP_NOREF;
 	}
+	head.at_ns = clock_mono_ns() + ms * 1000000;
 	n = proc_node(sizeof head + len, 0);
 	if (!n)
 		return COP_NOREF;

@@ -15,10 +15,8 @@
 #ifndef KQ
 #define KQ 1
 #endif
-#ifdef LONG
-#define OPS 3
-#else
-#define OPS 2
+#ifndef OPS
+#define OPS 2     /* of each */
 #endif
 #ifndef TRAPS
 #define TRAPS 0  /* process 0; process 1 traps */
@@ -50,23 +48,23 @@ byte told_n[N];
 
 #define DEAD(x) (kill[x] || ended[x])
 
-inline push(x, k, p, gone)
+inline push(dst, what, pair, is_gone)
 {
 	atomic {
-		gone = closed[x];
+		is_gone = closed[dst];
 		if
-		:: !gone -> inbox[x]!k, p
+		:: !is_gone -> inbox[dst]!what, pair
 		:: else
 		fi
 	}
 }
 
 /* An exit signal, from a link, takes effect on x. */
-inline exit_signal(x, p)
+inline exit_signal(who, pair)
 {
-	assert(!undone[2 * p + x]);
+	assert(!undone[2 * pair + who]);
 	if
-	:: !TRAP(x) -> ended[x] = true
+	:: !TRAP(who) -> ended[who] = true
 	:: else
 	fi
 }
@@ -113,44 +111,44 @@ inline take_in()
 	od
 }
 
-inline ask(q)
+inline ask(y)
 {
-	atomic { tried[q] = true; kind[THEIRS(q)] = ASK };
-	kind[MINE(q)] = HELD;
+	atomic { tried[y] = true; kind[THEIRS(y)] = ASK };
+	kind[MINE(y)] = HELD;
 #ifndef BUG_HELD_LATE
-	list[MINE(q)] = true;
+	list[MINE(y)] = true;
 #endif
-	push(1 - me, ASK, q, gone);
+	push(1 - me, ASK, y, gone);
 #ifdef BUG_HELD_LATE
-	list[MINE(q)] = true;
+	list[MINE(y)] = true;
 #endif
 	if
-	:: gone -> list[MINE(q)] = false; kind[MINE(q)] = NONE
+	:: gone -> list[MINE(y)] = false; kind[MINE(y)] = NONE
 	:: else
 	fi
 }
 
-inline undo(q)
+inline undo(y)
 {
-	h = HALF(q, me);
+	h = HALF(y, me);
 	if
 	:: kind[h] == HELD && list[h] ->
 #ifndef BUG_TURN_LATE
-		atomic { turn_kind[me] = UNDO; turn_pair[me] = q };
+		atomic { turn_kind[me] = UNDO; turn_pair[me] = y };
 #endif
 		kind[h] = UNDO;
 		list[h] = false;
 #ifdef BUG_TURN_LATE
-		atomic { turn_kind[me] = UNDO; turn_pair[me] = q };
+		atomic { turn_kind[me] = UNDO; turn_pair[me] = y };
 #endif
-		push(1 - me, UNDO, q, gone);
+		push(1 - me, UNDO, y, gone);
 #ifndef BUG_NO_WAIT
 		if
-		:: gone && !IS_MONITOR(q) -> buried[1 - me]
+		:: gone && !IS_MONITOR(y) -> buried[1 - me]
 		:: else
 		fi;
 #endif
-		atomic { turn_kind[me] = NONE; undone[2 * q + me] = true; h = 0 }
+		atomic { turn_kind[me] = NONE; undone[2 * y + me] = true; h = 0 }
 	:: else -> h = 0
 	fi
 }
@@ -184,23 +182,23 @@ over:	skip
 
 /* --- burying --- */
 
-inline turn(x, q)
+inline turn(z, y)
 {
-	h = HALF(q, x);
+	h = HALF(y, z);
 	if
-	:: list[h] && kind[h] == HELD && !IS_MONITOR(q) && !TRAP(1 - x) ->
+	:: list[h] && kind[h] == HELD && !IS_MONITOR(y) && !TRAP(1 - z) ->
 #ifndef BUG_LINK_UNSEEN
-		o = HALF(q, 1 - x);
+		o = HALF(y, 1 - z);
 		if
 		:: kind[o] == HELD || kind[o] == ASK ->
 #endif
 			atomic {
 				if
-				:: !DEAD(1 - x) -> exit_signal(1 - x, q)
+				:: !DEAD(1 - z) -> exit_signal(1 - z, y)
 				:: else
 				fi;
 				if
-				:: ended[1 - x] -> kill[1 - x] = true
+				:: ended[1 - z] -> kill[1 - z] = true
 				:: else
 				fi
 			}
@@ -210,50 +208,50 @@ inline turn(x, q)
 		o = 0;
 #endif
 		list[h] = false
-	:: list[h] && kind[h] == HELD && (IS_MONITOR(q) || TRAP(1 - x)) ->
+	:: list[h] && kind[h] == HELD && (IS_MONITOR(y) || TRAP(1 - z)) ->
 #ifndef BUG_NO_TURN
-		atomic { turn_pair[x] = q; turn_kind[x] = (IS_MONITOR(q) && MAKER(q) == x -> UNDO : TOLD) };
+		atomic { turn_pair[z] = y; turn_kind[z] = (IS_MONITOR(y) && MAKER(y) == z -> UNDO : TOLD) };
 #endif
 		list[h] = false;
 		kind[h] = TOLD;
-		push(1 - x, (IS_MONITOR(q) && MAKER(q) == x -> UNDO : TOLD), q, gone);
-		turn_kind[x] = NONE
+		push(1 - z, (IS_MONITOR(y) && MAKER(y) == z -> UNDO : TOLD), y, gone);
+		turn_kind[z] = NONE
 	:: list[h] && kind[h] != HELD -> list[h] = false
 	:: !list[h]
 	fi;
 	h = 0
 }
 
-inline close_inbox(x)
+inline close_inbox(z)
 {
-	closed[x] = true;
+	closed[z] = true;
 	do
-	:: atomic { empty(inbox[x]) -> break }
-	:: atomic { inbox[x]?<k, p> -> h = HALF(p, x) }
+	:: atomic { empty(inbox[z]) -> break }
+	:: atomic { inbox[z]?<k, p> -> h = HALF(p, z) }
 		if
 		:: k == ASK && kind[h] == ASK -> list[h] = true; kind[h] = HELD
 		:: else
 		fi;
-		atomic { inbox[x]?_, _; k = 0; p = 0; h = 0 }
+		atomic { inbox[z]?_, _; k = 0; p = 0; h = 0 }
 	od
 }
 
-inline bury(x)
+inline bury(z)
 {
 	if
-	:: turn_kind[x] != NONE ->
-		push(1 - x, turn_kind[x], turn_pair[x], gone);
-		turn_kind[x] = NONE
+	:: turn_kind[z] != NONE ->
+		push(1 - z, turn_kind[z], turn_pair[z], gone);
+		turn_kind[z] = NONE
 	:: else
 	fi;
 #ifndef BUG_CLOSE_LATE
-	close_inbox(x);
+	close_inbox(z);
 #endif
-	turn(x, 0); turn(x, 1); turn(x, 2); turn(x, 3);
+	turn(z, 0); turn(z, 1); turn(z, 2); turn(z, 3);
 #ifdef BUG_CLOSE_LATE
-	close_inbox(x);
+	close_inbox(z);
 #endif
-	buried[x] = true
+	buried[z] = true
 }
 
 proctype reaper(byte x)

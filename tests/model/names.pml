@@ -186,8 +186,7 @@ out:		skip
 proctype deaths_of(byte t)
 {
 end:	do
-	:: deaths < 1 ->
-		atomic { deaths < 1 -> deaths++; dying[t] = true };
+	:: atomic { deaths < 1 -> deaths++; dying[t] = true };
 #ifndef BUG_UNSEEN_DEATH
 		atomic { serial[t] = (serial[t] % 2 == 1 -> serial[t] + 1 : serial[t] + 2) };
 #else

@@ -587,14 +587,12 @@ NODE_CASE(hibernation)
 NODE_CASE(infos)
 {
 	struct cop_started s;
-	cop_pid p;
 
 	T_REQUIRE(start_with("trap", NULL, 0, false, &s) == COP_STARTED);
 	tell(s.pid, 60);
 	EXPECT_TAG(1060);
-	p = spawned(waits, NULL);
-	T_CHECK(cop_pid_is(cop_whereis("x"), COP_NOPID));
-	cop_kill(p);
+	T_CHECK(cop_send_after(cop_to(s.pid), 61, NULL, 0, 1).id != 0);
+	EXPECT_TAG(1061);
 }
 
 /* --- the parent, links --- */
@@ -641,14 +639,22 @@ NODE_CASE(the_parents_end)
 	}
 }
 
+static void links_to(void *arg)
+{
+	T_EQ_INT(cop_link(*(cop_pid *)arg), 0);
+	exit_with("oops");
+}
+
 /* 38 */
 NODE_CASE(exits_of_others_are_infos)
 {
 	struct cop_started s;
 
 	T_REQUIRE(start_with("trap", NULL, 0, false, &s) == COP_STARTED);
-	T_CHECK(cop_is_alive(s.pid));
-	(void)spawned(exits, "normal");
+	(void)spawned(links_to, &s.pid);
+	EXPECT_TAG(101);
+	send_exit(s.pid, "shutdown"); /* we have started it, but are not its parent */
+	EXPECT_TERMINATE("shutdown");
 }
 
 /* 19: no terminate for who does not trap. */

@@ -51,7 +51,8 @@ struct cop_node_options {
 	uint32_t max_processes;  /* 0: 65536; at most 1048575 */
 	size_t memory;           /* limit of shared memory in bytes; 0: half the machine's, at most 64 GiB. Only what is
 	                            used is taken from the system */
-	size_t quota;            /* limit for the messages one process has under way, in bytes; 0: 256 MiB */
+	size_t quota;            /* limit for the messages one process has under way, in bytes; 0: 256 MiB. Longer ones
+	                            cannot be sent: EMSGSIZE */
 	uint32_t mailbox;        /* messages that may wait in a mailbox; 0: 1048575, which is also the most */
 	cop_report_f *report;    /* NULL: reports of abnormal ends go to standard error, a line each */
 	bool quiet;              /* no reports to standard error */
