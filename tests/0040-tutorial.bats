@@ -23,8 +23,8 @@ pieces() {
 	on' "$COP_SRCDIR/doc/tutorial.md"
 }
 
-# session PROGRAM N: the N-th session of the tutorial that runs a program.
-session() {
+# dialogue PROGRAM N: the N-th dialogue of the tutorial that runs a program.
+dialogue() {
 	awk -v program="$ ./$1" -v want="$2" '
 	/^```console$/ { on = 1; text = ""; next }
 	/^```$/ { if (on && index(text, program) && ++n == want) printf "%s", text; on = 0 }
@@ -56,10 +56,10 @@ shows_like() {
 	assert_match "$output" "$3"
 }
 
-# --- a session, played ---------------------------------------------------------------------
+# --- a dialogue, played ---------------------------------------------------------------------
 
 # Starts a program of the tutorial with its standard input in our hands.
-session_start() {
+dialogue_start() {
 	rm -f "$COP_TMP/pid" "$COP_TMP/status" "$COP_TMP/left" "$COP_TMP/in" "$COP_TMP/out"
 	mkfifo "$COP_TMP/in"
 	NODE_STATUS=''
@@ -88,7 +88,7 @@ play() {
 		'$ cc '*) ;;
 		'$ ./'*)
 			read -ra command <<<"${line#??}"
-			session_start "$COP_TMP/${command[0]}" "${command[@]:1}" ;;
+			dialogue_start "$COP_TMP/${command[0]}" "${command[@]:1}" ;;
 		'send '* | state | kill | stop) echo "$line" >&7 ;;
 		'^D') exec 7>&- ;;
 		*)
@@ -112,13 +112,13 @@ play() {
 	pieces hello.c | compile "$COP_TMP/hello"
 	run timeout "$COP_DEADLINE" "$COP_TMP/hello"
 	assert_status 0
-	assert_equal "$output" "$(session hello 1 | grep -v '^\$')"
+	assert_equal "$output" "$(dialogue hello 1 | grep -v '^\$')"
 }
 
 @test "tutorial: sends, tries again, is killed, stopped, and comes back" {
 	pieces send_server.c | compile "$COP_TMP/send_server"
 	cd "$COP_TMP"
-	play <<<"$(session send_server 1)"
+	play <<<"$(dialogue send_server 1)"
 	assert_equal "$NODE_STATUS" 0
 	assert_equal "$(cat outbox)" $'Dear hello@world.com\nDear again@world.com'
 }
@@ -126,7 +126,7 @@ play() {
 @test "tutorial: a fault that comes back ends the node" {
 	pieces send_server.c | compile "$COP_TMP/send_server"
 	cd "$COP_TMP"
-	play <<<"$(session send_server 2)"
+	play <<<"$(dialogue send_server 2)"
 	assert_equal "$NODE_STATUS" 1
 }
 
@@ -148,7 +148,7 @@ play() {
 	example cop_receive 1 | compile "$COP_TMP/echo"
 	assert_equal "$(printf 'one\ntwo\n' | timeout "$COP_DEADLINE" "$COP_TMP/echo")" $'one\ntwo'
 
-	session_start "$COP_TMP/echo"
+	dialogue_start "$COP_TMP/echo"
 	echo three >&7
 	wait_until "$COP_DEADLINE" has_line 1
 	assert_equal "$(cat "$COP_TMP/out")" three

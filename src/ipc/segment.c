@@ -209,6 +209,7 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 	atomic_store(&s->pids[0], (int32_t)getpid());
 	seg_slot_set_state(s, 0, SEG_SLOT_ALIVE);
 	s->slots[0].flags = SEG_IS_SUPERVISOR;
+	fds_close(&s->fd); /* the mapping is enough, and no process keeps a number that it does not know */
 	return 0;
 }
 
@@ -324,10 +325,10 @@ bool seg_node_is_free(const struct seg *s, struct seg_node *n)
 		return true;
 	/* A reaper may hand it on, and then be done with who held it, between the two looks. */
 	do {
-		to = *(volatile uint64_t *)&n->to;
+		to = __atomic_load_n(&n->to, __ATOMIC_RELAXED);
 		if (seg_is_there(s, to))
 			return false;
-	} while (*(volatile uint64_t *)&n->to != to);
+	} while (__atomic_load_n(&n->to, __ATOMIC_RELAXED) != to);
 	return true;
 }
 
@@ -404,7 +405,7 @@ static bool take_chunk(struct seg *s, uint32_t c, uint64_t owner, uint8_t class,
 
 	*adopted_r = false;
 	if (had != 0) {
-		if (had == owner || d->class == SEG_BIG || class == SEG_BIG || seg_is_there(s, had))
+		if (had == owner || class == SEG_BIG || seg_is_there(s, had) || d->class == SEG_BIG)
 			return false;
 		*adopted_r = d->class == class;
 		if (!*adopted_r && !chunk_is_idle(s, c))
@@ -482,7 +483,7 @@ bool seg_chunks_sweep(struct seg *s)
 	for (c = 0; c < s->n_chunks; c++) {
 		uint64_t had = atomic_load(&s->chunks[c].owner), was = had;
 
-		if (had == 0 || (s->chunks[c].class == SEG_BIG && s->chunks[c].run == 0) || seg_is_there(s, had) ||
+		if (had == 0 || seg_is_there(s, had) || (s->chunks[c].class == SEG_BIG && s->chunks[c].run == 0) ||
 		    !chunk_is_idle(s, c))
 			continue;
 		/* Taken over by an id that is nobody's, but this sweeper's own: two do not both release it, and from one

@@ -68,6 +68,20 @@ static struct seg_node *built_node(void *data, enum proc_kind kind, uint32_t tag
 	return n;
 }
 
+static int not_sent(struct cop_exit *reason_r)
+{
+	switch (errno) {
+	case ETIMEDOUT:
+		return fail(reason_r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
+	case EMSGSIZE:
+		return fail(reason_r, word("message_too_big"), EMSGSIZE);
+	case EAGAIN:
+		return fail(reason_r, word("quota"), EAGAIN);
+	default:
+		return fail(reason_r, word("enomem"), ENOMEM);
+	}
+}
+
 /* Sends a request: built, or data. 0, or -1 with errno and reason. */
 static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t len, void *built, struct waiting *w,
     struct cop_exit *reason_r)
@@ -88,17 +102,23 @@ static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t le
 	if (!n)
 		n = request_node(NODE_CALL, tag, data, len, 0);
 	if (!n)
-		return fail(reason_r, word(errno == EMSGSIZE ? "message_too_big" : "enomem"), errno);
+		return not_sent(reason_r);
 	n->ref = w->ref = proc_new_ref(0);
 	if (proc_expect(w->ref) < 0) {
 		pool_put(n);
 		return fail(reason_r, word("too_many_requests"), EAGAIN);
 	}
-	if (proc_send(w->server, n, true, 0) != PROC_SENT) {
+	switch (proc_send(w->server, n, true, 0)) {
+	case PROC_SENT:
+		return 0;
+	case PROC_WOULD_BLOCK:
 		proc_unexpect(w->ref);
-		return fail(reason_r, noproc, ESRCH);
+		return not_sent(reason_r);
+	case PROC_GONE:
+		break;
 	}
-	return 0;
+	proc_unexpect(w->ref);
+	return fail(reason_r, noproc, ESRCH);
 }
 
 /* No reply is wanted any more. */
@@ -180,6 +200,7 @@ static int call(struct cop_dest server, uint32_t tag, const void *data, size_t l
     struct cop_response *response_r)
 {
 	struct waiting w = { .until = -1 };
+	int r;
 
 	if (response_r) {
 		response_r->msg.held = NULL;
@@ -188,9 +209,10 @@ static int call(struct cop_dest server, uint32_t tag, const void *data, size_t l
 	}
 	if (timeout_ms >= 0)
 		w.until = proc_deadline_ns(timeout_ms);
-	if (ask(server, tag, data, len, built, &w, response_r ? &response_r->reason : NULL) < 0)
-		return -1;
-	return respond(&w, response_r);
+	proc.send_until = w.until < 0 ? 0 : w.until;
+	r = ask(server, tag, data, len, built, &w, response_r ? &response_r->reason : NULL);
+	proc.send_until = 0;
+	return r < 0 ? -1 : respond(&w, response_r);
 }
 
 int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,

@@ -82,14 +82,6 @@ uint64_t cop_partition_hash(const void *data, size_t len)
 
 long cop_partition(void)
 {
-	char name[COP_NAME_MAX], *slash, *end;
-	long i;
-
 	PROC_REQUIRE();
-	cop_name_of(cop_self(), name);
-	slash = strrchr(name, '/');
-	if (!slash || slash[1] == '\0')
-		return -1;
-	i = strtol(slash + 1, &end, 10);
-	return *end == '\0' && i >= 0 ? i : -1;
+	return (proc.slot->flags & SEG_IS_SUPERVISOR) ? -1 : (long)atomic_load(&proc.slot->user) - 1;
 }

@@ -29,6 +29,7 @@ static struct {
 	int hibernate_after_ms;
 	struct seg_node *request;  /* the call that is being handled, while it may be turned into its reply */
 	uint64_t request_from, request_ref;
+	struct seg_node *last_reply; /* of cop_stop_reply(), while terminate runs */
 	struct cop_exit reason;    /* of the last cop_stop() */
 } server;
 
@@ -155,8 +156,8 @@ void cop_server_reply(struct cop_from from, uint32_t tag, const void *data, size
 
 	PROC_REQUIRE();
 	n = proc_node(len, 0);
-	if (!n)
-		return;
+	if (!n) /* somebody waits for it: he hears of our end instead */
+		cop_exit(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "reply_too_big" });
 	if (len)
 		memcpy(seg_node_data(n), data, len);
 	n->tag = tag;
@@ -171,15 +172,24 @@ static void terminate(const struct cop_exit *reason)
 		server.ops->terminate(server.state, reason);
 }
 
+static void last_reply(const struct cop_exit *reason)
+{
+	struct seg_node *n = server.last_reply;
+
+	(void)reason;
+	server.last_reply = NULL;
+	if (n)
+		send_reply(n, server.request_from, server.request_ref);
+}
+
 static _Noreturn void stop(const struct cop_next *n)
 {
-	uint64_t to = server.request_from, ref = server.request_ref;
 	struct cop_exit reason = server.reason;
 
-	proc.exiting = NULL;
+	server.last_reply = n->replies && n->reply ? seg_node(&proc.seg, n->reply) : NULL;
+	proc.exiting = last_reply; /* also if terminate exits */
 	terminate(&reason);
-	if (n->replies && n->reply)
-		send_reply(seg_node(&proc.seg, n->reply), to, ref);
+	last_reply(&reason);
 	proc_die(&reason);
 }
 
@@ -222,7 +232,9 @@ static struct cop_next conclude(struct cop_next n)
 		stop(&n);
 	if (n.what != WHAT_OK || (n.replies && server.request_from == 0)) /* who asked has been answered, or will be */
 		stop_because("bad_return_value");
-	if (n.replies && n.reply)
+	if (n.replies && !n.reply)
+		stop_because("reply_too_big"); /* or no memory for it: nobody may wait for it */
+	if (n.replies)
 		send_reply(seg_node(&proc.seg, n.reply), server.request_from, server.request_ref);
 	n.replies = false;
 	return n;
@@ -269,7 +281,7 @@ static struct cop_next handle(struct seg_node *node)
 		n = cop_stop(&msg.reason);
 		break;
 	case NODE_EXIT:
-		if (msg.from.id == proc.starter) {
+		if ((proc.parented && msg.from.id == proc.starter) || msg.from.id == proc.parent) {
 			n = cop_stop(&msg.reason);
 			break;
 		}
@@ -433,7 +445,7 @@ _Noreturn void server_run(const struct cop_server_ops *ops, const struct server_
 		server_ack(COP_IGNORED, NULL);
 		proc_die(&normal);
 	}
-	if (n.what != WHAT_OK)
+	if (n.what != WHAT_OK || n.replies)
 		not_started(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "bad_return_value" });
 	server_ack(COP_STARTED, NULL);
 	proc.exiting = terminate;

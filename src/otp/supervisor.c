@@ -496,6 +496,7 @@ _Noreturn void supervisor_main(const struct cop_supervisor *spec, int down_fd)
 		if (!spec)
 			refuse(&sv, "enomem", NULL);
 		sv.spec = spec;
+		sv.partitioned = true;
 	}
 	sv.core = sup_create(&flags);
 	if (!sv.core || open_sources(&sv) < 0)

@@ -250,6 +250,8 @@ static void child_process(void *arg)
 	close_supervisors(b->sv);
 	prctl(PR_SET_CHILD_SUBREAPER, c->supervisor != NULL);
 	unblock_signals();
+	if (b->sv->partitioned)
+		atomic_store(&proc.slot->user, (uint32_t)strtoul(c->id, NULL, 10) + 1);
 	if (c->supervisor)
 		supervisor_main(c->supervisor, b->down_r);
 	if (c->run)
@@ -514,6 +516,8 @@ static bool expected(const struct kid *k, const struct cop_exit *r)
 
 	if (k->killed && s->shutdown_ms == SUP_SHUTDOWN_BRUTAL && r->kind == COP_EXIT_KILLED)
 		return true;
+	if (k->kind == KID_PROGRAM && r->kind == COP_EXIT_NORMAL)
+		return true; /* the way of a daemon that was asked to end */
 	if (r->kind == COP_EXIT_SHUTDOWN)
 		return r->text[0] == '\0' || s->restart != SUP_PERMANENT;
 	return r->kind == COP_EXIT_NORMAL && s->restart != SUP_PERMANENT;

@@ -110,7 +110,7 @@ struct supervisor {
 	struct sup_event *queue; /* what happened while actions were taken */
 	uint32_t queue_n, queue_cap;
 	bool in_turn;            /* a call that waited is taken up: what it leads to is decided at once */
-	bool acting, inited, may_spin;
+	bool acting, inited, may_spin, partitioned;
 	bool ordered, order_fed; /* to end; the core has been told */
 	struct cop_exit order;
 	struct loop_timer order_timer, parent_timer, last_will;

@@ -96,8 +96,8 @@ static uint64_t settled(struct seg_bucket *b)
 	return control;
 }
 
-/* Who has the name: 0 nobody. place_r: room for an entry, or -1. */
-static uint64_t look(struct seg_bucket *b, const char *name, int *place_r)
+/* Who has the name, and by which entry: 0 nobody. place_r: room for an entry, or -1. */
+static uint64_t look(struct seg_bucket *b, const char *name, int *place_r, uint64_t *entry_r)
 {
 	int k;
 
@@ -112,34 +112,43 @@ static uint64_t look(struct seg_bucket *b, const char *name, int *place_r)
 			continue;
 		}
 		id = atomic_load(&p->id);
-		if (strncmp(p->name, name, SEG_NAME) == 0 && slot_of_entry(e) == p && atomic_load(&p->id) == id)
+		if (strncmp(p->name, name, SEG_NAME) == 0 && slot_of_entry(e) == p && atomic_load(&p->id) == id) {
+			*entry_r = e;
 			return id;
+		}
 	}
 	return 0;
 }
 
-cop_pid cop_whereis(const char *name)
+static uint64_t find(const char *name, uint64_t *entry_r)
 {
 	struct seg_bucket *b;
 	int place;
 
 	PROC_REQUIRE();
 	if (!name || !is_name(name))
-		return COP_NOPID;
+		return 0;
 	b = bucket_of(name);
 	(void)settled(b);
-	return (cop_pid){ look(b, name, &place) };
+	return look(b, name, &place, entry_r);
+}
+
+cop_pid cop_whereis(const char *name)
+{
+	uint64_t entry;
+
+	return (cop_pid){ find(name, &entry) };
 }
 
 static int enter(struct seg_slot *p, const char *name, uint32_t serial)
 {
 	struct seg_bucket *b = bucket_of(name);
-	uint64_t control, busy;
+	uint64_t control, busy, entry;
 	int place;
 
 	for (;;) {
 		control = settled(b);
-		if (look(b, name, &place)) {
+		if (look(b, name, &place, &entry)) {
 			errno = EEXIST;
 			return -1;
 		}
@@ -178,11 +187,17 @@ static void settle_claim(struct seg_slot *p, cop_pid pid)
 		(void)atomic_compare_exchange_strong(&p->name_serial, &serial, serial + 1);
 }
 
+static int give_up(struct seg_slot *p, int err)
+{
+	atomic_store(&p->name_claim, 0);
+	errno = err;
+	return -1;
+}
+
 int cop_register(const char *name, cop_pid pid)
 {
 	struct seg_slot *p;
-	uint32_t serial;
-	int r;
+	uint32_t serial, was;
 
 	PROC_REQUIRE();
 	if (!name || !is_name(name)) {
@@ -195,19 +210,30 @@ int cop_register(const char *name, cop_pid pid)
 		return -1;
 	}
 	settle_claim(p, pid);
-	serial = atomic_load(&p->name_serial);
-	if ((serial & 1) || !claim(p)) {
+	if (!claim(p)) {
 		errno = EBUSY;
 		return -1;
 	}
+	/* The serial is read before it is seen that the process lives: its death changes it, and so what we do here. */
+	serial = atomic_load(&p->name_serial);
+	if (serial & 1)
+		return give_up(p, EBUSY);
+	if (seg_slot_state(&proc.seg, SEG_INDEX(pid.id)) != SEG_SLOT_ALIVE || !seg_is_there(&proc.seg, pid.id))
+		return give_up(p, ESRCH);
 	memset(p->name, 0, sizeof p->name);
 	memcpy(p->name, name, strlen(name));
-	atomic_store(&p->name_serial, serial + 1);
-	r = enter(p, name, serial + 1);
-	if (r < 0)
-		atomic_store(&p->name_serial, serial + 2);
+	was = serial;
+	if (!atomic_compare_exchange_strong(&p->name_serial, &was, serial + 1))
+		return give_up(p, ESRCH);
+	if (enter(p, name, serial + 1) < 0) {
+		int err = errno;
+
+		was = serial + 1;
+		(void)atomic_compare_exchange_strong(&p->name_serial, &was, serial + 2);
+		return give_up(p, err);
+	}
 	atomic_store(&p->name_claim, 0);
-	return r;
+	return 0;
 }
 
 void proc_unname(uint32_t slot)
@@ -215,19 +241,23 @@ void proc_unname(uint32_t slot)
 	struct seg_slot *p = &proc.seg.slots[slot];
 	uint32_t serial = atomic_load(&p->name_serial);
 
-	if (serial & 1)
-		(void)atomic_compare_exchange_strong(&p->name_serial, &serial, serial + 1);
+	/* Also if it has none: who is just giving it one finds that the serial is another. */
+	while (!atomic_compare_exchange_strong(&p->name_serial, &serial, (serial + 2) & ~1u))
+		;
 }
 
 int cop_unregister(const char *name)
 {
-	cop_pid pid = cop_whereis(name);
+	uint64_t entry;
+	uint32_t serial;
 
-	if (pid.id == 0) {
+	if (find(name, &entry) == 0) {
 		errno = ENOENT;
 		return -1;
 	}
-	proc_unname(SEG_INDEX(pid.id));
+	/* That entry, and no other name that the slot may have got since. */
+	serial = ENTRY_SERIAL(entry);
+	(void)atomic_compare_exchange_strong(&proc.seg.slots[ENTRY_SLOT(entry)].name_serial, &serial, serial + 1);
 	return 0;
 }
 

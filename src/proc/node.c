@@ -89,6 +89,7 @@ static void kill_rest(struct root *r)
 
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
+	proc.quiet = true; /* that these are killed is no news */
 	atomic_store(&proc.seg.h->ending, 1);
 	for (;;) {
 		kill_all();
@@ -150,6 +151,8 @@ static void first_process(void *arg)
 
 	sigaction(SIGCHLD, &f->chld, NULL);
 	sigaddset(&f->mask, SIGURG);
+	sigaddset(&f->mask, SIGINT);
+	sigaddset(&f->mask, SIGQUIT);
 	sigprocmask(SIG_SETMASK, &f->mask, NULL);
 	f->f(f->arg);
 }

@@ -60,6 +60,7 @@ struct proc_timer {
 	uint32_t node;
 };
 
+#define PROC_TIMER_HEAD 80 /* bytes before the message in a timer's node (timer.c) */
 #define PROC_REQUESTS 64  /* that may be waited for at once */
 
 struct proc {
@@ -74,6 +75,7 @@ struct proc {
 	int parent_os_pid;
 	uint64_t parent;         /* Unix parent */
 	uint64_t starter;        /* whose exit signal ends a server */
+	bool parented;           /* the starter is a parent as OTP means it: linked, or a supervisor */
 	bool starter_waits;      /* for an ack */
 	uint64_t starting;       /* id of the process whose ack we wait for */
 	int up_fd;               /* of the parent, for acks; -1 */
@@ -95,6 +97,7 @@ struct proc {
 	int epfd, sigfd;         /* -1 until descriptors or signals are selected */
 	uint64_t selected_signals;
 
+	int64_t send_until;      /* a send does not wait longer; 0: for ever */
 	void (*exiting)(const struct cop_exit *reason); /* a server's terminate */
 	cop_report_f *report;
 	bool quiet;

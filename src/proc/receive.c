@@ -91,6 +91,7 @@ void proc_done(struct seg_node *n)
 }
 
 static void wait_in_poll(int64_t until_ns);
+static void mask_before_sleep(void);
 
 #define TAKES_BETWEEN_POLLS 16
 
@@ -215,7 +216,7 @@ bool proc_msg(struct cop_msg *msg, struct seg_node *n)
 		with_reason(msg, COP_MSG_PLAIN, n);
 		return true;
 	case NODE_TIMER:
-		skip = sizeof(int64_t) + SEG_NAME;
+		skip = PROC_TIMER_HEAD;
 		if (len < skip)
 			return false;
 		msg->kind = COP_MSG_PLAIN;
@@ -319,6 +320,7 @@ void cop_sleep(int ms)
 
 	PROC_REQUIRE();
 	until = proc_deadline_ns(ms);
+	mask_before_sleep();
 	while (until < 0 || clock_mono_ns() < until) {
 		int64_t timer;
 
@@ -396,14 +398,26 @@ static void read_signals(void)
 			local(NODE_SIGNAL, (int)si.ssi_signo, 0);
 }
 
-/* Who unblocks all signals means those it knows; unblocked, this one is ignored, and nobody could wake us. */
-static void block_urg(void)
+/* Who blocks or unblocks all signals means those it knows. Unblocked, SIGURG is ignored, and nobody could wake us;
+ * blocked, the parent's death would leave us behind. */
+static void mask_before_poll(void)
 {
 	sigset_t urg;
 
 	sigemptyset(&urg);
 	sigaddset(&urg, SIGURG);
 	sigprocmask(SIG_BLOCK, &urg, NULL);
+}
+
+static void mask_before_sleep(void)
+{
+	sigset_t died;
+
+	if (!atomic_load_explicit(&proc.slot->trap, memory_order_relaxed))
+		return;
+	sigemptyset(&died);
+	sigaddset(&died, SIG_PARENT_DIED);
+	sigprocmask(SIG_UNBLOCK, &died, NULL);
 }
 
 static void wait_in_poll(int64_t until_ns)
@@ -415,7 +429,7 @@ static void wait_in_poll(int64_t until_ns)
 	bool sleeps;
 
 	if (until_ns != 0)
-		block_urg();
+		mask_before_poll();
 	sleeps = until_ns != 0 && inbox_sleeps_in_poll(proc.slot);
 	if (sleeps && until_ns > 0) {
 		left = until_ns - clock_mono_ns();
@@ -449,6 +463,7 @@ void proc_wait(int64_t until_ns, int who)
 	proc.streak = 0;
 	if (proc.pool.n_big)
 		pool_trim(&proc.pool, false);
+	mask_before_sleep();
 	if (proc.epfd >= 0)
 		wait_in_poll(until_ns);
 	else

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "proc/proc.h"
 
 #define FULL_WAIT_MS 20 /* a full mailbox is looked at again; its owner wakes us before */
@@ -27,6 +28,27 @@ static void wait_for_quota(uint32_t round)
 	inbox_futex_wait(&nobody, 0, round < 20 ? 1 : 5);
 }
 
+/* What lies in our own mailbox is given back by nobody but us. */
+static bool waits_for_ourselves(void)
+{
+	uint32_t i;
+	struct seg_node *n;
+
+	for (i = 0; i < proc.queue.n; i++) {
+		n = seg_node(&proc.seg, proc.queue.node[(proc.queue.head + i) & (proc.queue.cap - 1)]);
+		if (n && n->from == proc.id)
+			return true;
+	}
+	return false;
+}
+
+static bool is_too_late(void)
+{
+	return proc.send_until != 0 && clock_mono_ns() >= proc.send_until;
+}
+
+#define LOOK_AT_OURSELVES 20 /* rounds */
+
 struct seg_node *proc_node(size_t len, unsigned flags)
 {
 	struct seg_node *n;
@@ -39,6 +61,14 @@ struct seg_node *proc_node(size_t len, unsigned flags)
 	for (round = 0; !(n = pool_get(&proc.pool, len)); round++) {
 		if (errno != EAGAIN || (flags & COP_NOWAIT) || proc.is_parent)
 			return NULL; /* supervisors never wait */
+		if (is_too_late()) {
+			errno = ETIMEDOUT;
+			return NULL;
+		}
+		if (round % LOOK_AT_OURSELVES == LOOK_AT_OURSELVES - 1 && waits_for_ourselves()) {
+			errno = EAGAIN;
+			return NULL;
+		}
 		wait_for_quota(round);
 	}
 	n->len = (uint32_t)len;
@@ -80,7 +110,7 @@ enum proc_sent proc_send(uint64_t to, struct seg_node *n, bool limited, unsigned
 		p = seg_slot_of(&proc.seg, to);
 		if (!p)
 			return gone(n);
-		n->to = to;
+		__atomic_store_n(&n->to, to, __ATOMIC_RELAXED); /* its owner may be looking whether it is free */
 		switch (inbox_push(&proc.seg, proc.me, SEG_INDEX(to), seg_index_of(&proc.seg, n), limit, true)) {
 		case INBOX_DONE:
 			tell_pool(p);
@@ -88,9 +118,9 @@ enum proc_sent proc_send(uint64_t to, struct seg_node *n, bool limited, unsigned
 		case INBOX_CLOSED:
 			return gone(n);
 		case INBOX_FULL:
-			if ((flags & COP_NOWAIT) || to == proc.id) {
+			if ((flags & COP_NOWAIT) || to == proc.id || is_too_late()) {
 				pool_put(n);
-				errno = EAGAIN;
+				errno = is_too_late() ? ETIMEDOUT : EAGAIN;
 				return PROC_WOULD_BLOCK;
 			}
 			wait_for_room(p);
@@ -108,7 +138,7 @@ enum proc_sent proc_send_quiet(uint64_t to, struct seg_node *n)
 
 	if (!p)
 		return gone(n);
-	n->to = to;
+	__atomic_store_n(&n->to, to, __ATOMIC_RELAXED);
 	wake = INBOX_COUNT(atomic_load_explicit(&p->inbox, memory_order_relaxed)) >= QUIET_MAX;
 	if (inbox_push(&proc.seg, proc.me, SEG_INDEX(to), seg_index_of(&proc.seg, n), 0, wake) == INBOX_CLOSED)
 		return gone(n);

@@ -488,8 +488,6 @@ static int take_parents_death(void)
 	while (seg_is_there(&proc.seg, proc.parent) && clock_mono_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
 	proc_put_local(NODE_EXIT, proc.parent, 0, &killed);
-	if (proc.starter != proc.parent)
-		proc_put_local(NODE_EXIT, proc.starter, 0, &killed);
 	return 1;
 }
 
@@ -547,14 +545,14 @@ int proc_take(void)
 		proc.batch[n++] = i;
 		__builtin_prefetch(seg_node(&proc.seg, node->next));
 	}
+	if (n > 0) { /* before it may be its sender's again */
+		node = seg_node(&proc.seg, proc.batch[0]);
+		proc.last_from = SEG_INDEX(node->from);
+	}
 	/* a batch is oldest last */
 	for (i = n; i-- > 0;)
 		take_in(seg_node(&proc.seg, proc.batch[i]));
 	inbox_taken(p);
-	if (n > 0) {
-		node = seg_node(&proc.seg, proc.batch[0]);
-		proc.last_from = SEG_INDEX(node->from);
-	}
 	atomic_store_explicit(&p->held, proc.queue.n, memory_order_relaxed);
 	return 1;
 }

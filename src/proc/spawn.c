@@ -69,8 +69,11 @@ static void install_handler(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIG_PARENT_DIED);
 	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	/* ^C and ^\ go to everybody at the terminal, and are for the root to understand */
 	sigemptyset(&set);
 	sigaddset(&set, SIGURG);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGQUIT);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
@@ -96,6 +99,7 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 	proc.slot = p;
 	proc.id = id;
 	inbox_stamp(p);
+	proc.parented = how->link || how->up_fd >= 0;
 	proc.starter_waits = how->acks;
 	proc.is_parent = how->supervisor;
 	proc.up_fd = how->up_fd;

@@ -19,8 +19,10 @@
 /* What the data of a timer's node begins with; the message is behind. */
 struct timer_head {
 	int64_t at_ns;
+	int64_t unused;      /* the message behind is aligned to 16 */
 	char name[SEG_NAME]; /* "": to whoever holds it */
 };
+_Static_assert(sizeof(struct timer_head) == PROC_TIMER_HEAD, "as receive.c knows it");
 
 static bool earlier(uint32_t a, uint32_t b)
 {

@@ -112,8 +112,12 @@ static bool step(pid_t pid)
 		play_failures++;
 		return false;
 	}
+#ifdef __x86_64__
 	if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) == 0)
 		now.ip = regs.rip;
+#else
+	(void)regs;
+#endif
 	return true;
 }
 
@@ -297,6 +301,10 @@ int main(int argc, char **argv)
 		setenv("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x7fffffff", 1);
 		execv("/proc/self/exe", argv);
 	}
+#ifndef __x86_64__
+	printf("1..0 # SKIP single steps break what other processors do atomically\n");
+	return 0;
+#endif
 	total.seed = 88172645463325252ull;
 	play_where = where;
 	signal(SIGSEGV, crashed);

@@ -28,7 +28,11 @@
 #define CLOSED 255
 #define AWAKE 0
 #define ASLEEP 1
+#ifdef ALL_LINKS
+#define IS_LINK(n) true
+#else
 #define IS_LINK(n) (((n) - 1) / M % 2 == 1)
+#endif
 
 byte head;                     /* of the inbox: newest node */
 byte next[NODES], a[NODES], b[NODES];
@@ -262,14 +266,15 @@ inline bury_receiver()
 	taking = 0;
 	do /* told of by reference: twice is once */
 	:: hhead == 0 -> break
-	:: else -> told[hhead] = true; hhead = hnext[hhead]
+	:: else -> atomic { walked++; assert(walked < NODES); told[hhead] = true; hhead = hnext[hhead] }
 	od;
+	walked = 0;
 	reaped_r = true
 }
 
 proctype reaper()
 {
-	byte h, n;
+	byte h, n, walked;
 	bool w, ok;
 end_again:
 	{
@@ -284,8 +289,7 @@ end:		do
 		:: kill_r && !reaped_r -> bury_receiver()
 		od
 	} unless { kill_q };
-	kill_q = false;
-	goto end_again
+	atomic { walked = 0; kill_q = false; goto end_again }
 }
 
 proctype nemesis()

@@ -12,6 +12,9 @@
  * Claims: no second DOWN, none after demonitor has returned; no exit signal after unlink has returned; when
  * nothing moves any more, who lives holds no half of something with a dead one: so nothing was lost.
  */
+#ifndef KILLS
+#define KILLS 2   /* of the two */
+#endif
 #ifndef KQ
 #define KQ 1
 #endif
@@ -271,8 +274,8 @@ over:	skip
 proctype nemesis()
 {
 end:	do
-	:: atomic { kills < 2 && !DEAD(0) -> kill[0] = true; kills++ }
-	:: atomic { kills < 2 && !DEAD(1) -> kill[1] = true; kills++ }
+	:: atomic { kills < KILLS && !DEAD(0) -> kill[0] = true; kills++ }
+	:: atomic { kills < KILLS && !DEAD(1) -> kill[1] = true; kills++ }
 	:: atomic { kills_q < KQ && !kill_q && (DEAD(0) && !buried[0] || DEAD(1) && !buried[1]) -> kill_q = true; kills_q++ }
 	od
 }

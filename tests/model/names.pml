@@ -109,7 +109,10 @@ proctype namer(byte me)
 		:: my % 2 == 1 || dying[t] || generation[t] != g -> goto give_up
 		:: else
 		fi;
-		text[t] = me + 1;
+		atomic {
+			text[t] = me + 1;
+			assert(!(COUNTS(0) && e_slot[0] == t) && !(COUNTS(1) && e_slot[1] == t))
+		};
 		atomic {
 #ifdef BUG_SERIAL_BY_STORE
 			serial[t] = my + 1; meant[t] = g;

@@ -107,8 +107,6 @@ static void *send_many(void *arg)
 			ref = cop_monitor(cop_to(to));
 			if (n % 10 == 0)
 				(void)cop_demonitor(ref, true);
-			else
-				atomic_fetch_add(&asked_n, 1);
 		}
 		if (n % 11 == 0 && cop_link(to) < 0)
 			problem("a link failed");

@@ -87,8 +87,8 @@ NODE_CASE(free_when_down_comes)
 		if (i % 2)
 			cop_kill(a);
 		else
-			kill(cop_os_pid(a), SIGSEGV);
-		EXPECT_DOWN(m, i % 2 ? "killed" : "signal:SEGV");
+			kill(cop_os_pid(a), SIGUSR1);
+		EXPECT_DOWN(m, i % 2 ? "killed" : "signal:USR1");
 		T_EQ_INT(cop_whereis("x").id, 0);
 	}
 }

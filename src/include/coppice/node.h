@@ -68,7 +68,7 @@ int cop_run(const struct cop_node_options *options, cop_proc_f *main_f, void *ar
 
 /* Runs a node that is one supervision tree, until it ends or a signal asks for it, as an application with
  * its top supervisor: TERM, INT and QUIT stop it in order. Returns 0 when it was asked to end or ended
- * with a clean reason, 1 when it could not start or gave up, or -1 as cop_run(). Mirrors
+ * with the reason `normal`, 1 when it could not start, gave up, or ended otherwise, or -1 as cop_run(). Mirrors
  * Application.start/2 of a permanent application. */
 int cop_run_tree(const struct cop_node_options *options, const struct cop_supervisor *top);
 

@@ -100,7 +100,8 @@ void cop_exit(const struct cop_exit *reason) __attribute__((noreturn));
 
 /* Sends an exit signal, as Process.exit/2 does: `kill` kills, and is seen as `killed`; `normal` does nothing to
  * a process that does not trap exits; any other reason ends one that does not, at once, and is a message
- * (COP_MSG_EXIT) to one that does. Never fails and does not wait. To oneself it takes effect before it returns, and
+ * (COP_MSG_EXIT) to one that does. Never fails, and waits only for memory if the sender's
+ * quota is used up. To oneself it takes effect before it returns, and
  * then `normal` ends one that does not trap exits, too. */
 void cop_exit_signal(cop_pid to, const struct cop_exit *reason);
 

@@ -108,8 +108,9 @@ struct cop_response {
 
 /* Asks a server and waits for its reply. Returns 0, or -1: ESRCH or ENOENT (`noproc`), ETIMEDOUT (the
  * server may still do it; its late reply vanishes), EPIPE (the server ended: reason), EDEADLK (oneself),
- * EMSGSIZE, ENOMEM. response_r may be NULL. Mirrors GenServer.call/3, which would exit the caller:
- * cop_call_or_exit() does. */
+ * EMSGSIZE, ENOMEM, EAGAIN (64 requests are waited for, or the quota is full of messages to oneself). response_r may be
+ * NULL. Mirrors GenServer.call/3, which would exit the caller:
+ * cop_server_call_or_exit() does. */
 int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
     struct cop_response *response_r) __attribute__((warn_unused_result));
 /* The same with data of cop_msg_new(), filled in place; takes it, also when it fails. */
