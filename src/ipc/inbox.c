@@ -49,12 +49,13 @@ enum inbox_pushed inbox_push(struct seg *s, uint32_t me, uint32_t to, uint32_t n
 	struct seg_slot *p = &s->slots[to];
 	struct seg_own *own = &s->slots[me].own;
 	struct seg_node *n = seg_node(s, node);
+	uint32_t generation = (uint32_t)(n->to >> 20 & 0xfff), count;
 	uint64_t head, want;
 
 	head = atomic_load_explicit(&p->inbox, memory_order_relaxed);
 	atomic_store_explicit(&own->intent, to + 1, memory_order_relaxed);
 	do {
-		if (INBOX_NODE(head) == SEG_CLOSED) {
+		if (INBOX_NODE(head) == SEG_CLOSED || INBOX_GENERATION(head) != generation) {
 			atomic_store_explicit(&own->intent, 0, memory_order_relaxed);
 			return INBOX_CLOSED;
 		}
@@ -63,7 +64,8 @@ enum inbox_pushed inbox_push(struct seg *s, uint32_t me, uint32_t to, uint32_t n
 			return INBOX_FULL;
 		}
 		n->next = INBOX_NODE(head);
-		want = ((uint64_t)(INBOX_COUNT(head) + 1) << 32) | node;
+		count = INBOX_COUNT(head);
+		want = (head & 0xfffull << 52) | SEG_INBOX(node, count < SEG_COUNT_MAX ? count + 1 : count, 0);
 	} while (!atomic_compare_exchange_weak_explicit(&p->inbox, &head, want, memory_order_seq_cst,
 	    memory_order_relaxed));
 	/* seq_cst, as the sleeper's store and look: one of the two sees the other's */

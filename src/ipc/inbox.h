@@ -17,11 +17,12 @@ enum inbox_pushed {
 	INBOX_CLOSED, /* its process is dead */
 };
 
-#define INBOX_NODE(head) ((uint32_t)(head))
-#define INBOX_COUNT(head) ((uint32_t)((head) >> 32))
+#define INBOX_NODE(head) ((uint32_t)(head) & 0x7fffffffu)
+#define INBOX_COUNT(head) ((uint32_t)((head) >> 31) & SEG_COUNT_MAX)
+#define INBOX_GENERATION(head) ((uint32_t)((head) >> 52))
 
 /* Pushes a node to slot `to` on behalf of slot `me`, and wakes its process if it sleeps. limit 0: no limit. The
- * caller has checked, and the receiver checks again, that it is still the right process. */
+ * node's `to` says which process of that slot is meant. */
 enum inbox_pushed inbox_push(struct seg *s, uint32_t me, uint32_t to, uint32_t node, uint32_t limit, bool wake);
 /* Wakes a process that sleeps. */
 void inbox_wake(struct seg *s, uint32_t slot);
@@ -39,7 +40,7 @@ static inline bool inbox_is_empty(const struct seg_slot *p)
 static inline bool inbox_take(struct seg_slot *p, uint64_t expect)
 {
 	atomic_store_explicit(&p->own.taking, INBOX_NODE(expect), memory_order_release);
-	return atomic_compare_exchange_strong(&p->inbox, &expect, 0);
+	return atomic_compare_exchange_strong(&p->inbox, &expect, expect & 0xfffull << 52);
 }
 static inline void inbox_taken(struct seg_slot *p)
 {

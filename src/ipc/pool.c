@@ -337,8 +337,9 @@ static struct seg_node *get_small(struct pool *p, uint32_t c)
 	n = probe(p, c, r->total < PROBES ? r->total : PROBES);
 	if (n)
 		return n;
-	if (grow(p, c) == 0)
-		return probe(p, c, r->total);
+	while (grow(p, c) == 0)
+		if ((n = probe(p, c, r->total)))
+			return n; /* else a dead process's chunk, in which all is still under way */
 	err = errno;
 	n = probe(p, c, r->total);
 	errno = err;

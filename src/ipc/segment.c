@@ -206,6 +206,7 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 	atomic_store(&s->h->slot_top, 1);
 	atomic_store(&s->h->slot_hint, 1);
 	atomic_store(&s->slots[0].id, 1ull << 20);
+	atomic_store(&s->slots[0].inbox, SEG_INBOX(0, 0, 1ull << 20));
 	atomic_store(&s->pids[0], (int32_t)getpid());
 	seg_slot_set_state(s, 0, SEG_SLOT_ALIVE);
 	s->slots[0].flags = SEG_IS_SUPERVISOR;
@@ -241,7 +242,7 @@ static void slot_renew(struct seg *s, uint32_t i)
 	uint64_t id = atomic_load(&p->id);
 
 	atomic_store(&s->pids[i], 0);
-	atomic_store(&p->inbox, 0);
+	atomic_store(&p->inbox, SEG_INBOX(SEG_CLOSED, 0, 0));
 	atomic_store(&p->asleep, SEG_AWAKE);
 	atomic_store(&p->held, 0);
 	atomic_store(&p->cpu, 0);
@@ -251,7 +252,9 @@ static void slot_renew(struct seg *s, uint32_t i)
 	p->flags = 0;
 	p->label[0] = '\0';
 	memset(&p->own, 0, sizeof p->own);
-	atomic_store(&p->id, (((id >> 20) + 1) << 20) | i);
+	id = (((id >> 20) + 1) << 20) | i;
+	atomic_store(&p->id, id);
+	atomic_store(&p->inbox, SEG_INBOX(0, 0, id));
 }
 
 /* Raises the mark below which slots are looked at. */
@@ -296,7 +299,7 @@ void seg_slot_release(struct seg *s, uint32_t index)
 	uint64_t id = atomic_load(&p->id);
 
 	atomic_store(&s->pids[index], 0);
-	atomic_store(&p->inbox, SEG_CLOSED);
+	atomic_store(&p->inbox, SEG_INBOX(SEG_CLOSED, 0, 0));
 	atomic_store(&p->id, (((id >> 20) + 1) << 20) | index); /* the old one is over */
 	seg_slot_set_state(s, index, SEG_SLOT_FREE);
 	if (index < atomic_load(&s->h->slot_hint))

@@ -3,7 +3,7 @@
 
 /*
  * The node's shared memory: one memfd, mapped before the first fork, so that addresses are the same in
- * every process. It holds a table of processes (a page each) and chunks for messages. Everything in it is
+ * every process. It holds a table of processes and chunks for messages. Everything in it is
  * found by index; nothing in it is ever locked; what a dead process held is found from its slot.
  *
  * Every word has one writer, or is changed by one atomic operation:
@@ -85,7 +85,14 @@ enum seg_slot_state {
 	SEG_SLOT_DYING,  /* it is dead, and others are being told */
 };
 
-#define SEG_CLOSED UINT32_MAX /* an inbox that takes nothing any more */
+/*
+ * An inbox's head: newest node 31 | how many 21 | generation of its process 12. The generation keeps out a sender that
+ * was stopped between looking who has the slot and pushing, and goes on when somebody else has it.
+ */
+#define SEG_CLOSED 0x7fffffffu /* as node: it takes nothing any more */
+#define SEG_COUNT_MAX 0x1fffffu /* so many or more */
+#define SEG_INBOX(node, count, id) \
+	((uint64_t)(node) | (uint64_t)(count) << 31 | ((uint64_t)(id) >> 20 & 0xfff) << 52)
 enum seg_asleep { SEG_AWAKE, SEG_ASLEEP_FUTEX, SEG_ASLEEP_POLL };
 enum seg_exit_claim { SEG_EXIT_NONE, SEG_EXIT_CLAIMED, SEG_EXIT_OTHER, SEG_EXIT_SELF };
 
@@ -135,7 +142,7 @@ struct seg_slot {
 	_Atomic uint64_t name_claim;   /* id of who is naming it */
 
 	/* the mailbox: the receiver's line */
-	_Alignas(2 * SEG_LINE) _Atomic uint64_t inbox; /* newest node | count << 32 */
+	_Alignas(2 * SEG_LINE) _Atomic uint64_t inbox; /* SEG_INBOX() */
 	_Atomic uint32_t asleep;       /* enum seg_asleep; a futex */
 	_Atomic uint32_t cpu;          /* where it ran last, + 1 */
 	_Atomic uint32_t held;         /* messages taken and not yet received */

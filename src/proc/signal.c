@@ -491,6 +491,7 @@ static int take_parents_death(void)
 	return 1;
 }
 
+#define BATCH_MAX (1u << 26) /* messages at once: more than memory has room for */
 #define STREAM_AFTER 4   /* batches */
 #define STREAM_SMALL 64  /* messages */
 #define STREAM_PAUSES 48
@@ -542,12 +543,15 @@ int proc_take(void)
 		}
 	} while (!inbox_take(p, head));
 	for (i = INBOX_NODE(head); n < count && (node = seg_node(&proc.seg, i)); i = node->next) {
+		if (n + 1 == count && count >= SEG_MAILBOX_MAX * 2u && count < BATCH_MAX && make_room(count * 2))
+			count *= 2; /* the head does not count further */
 		proc.batch[n++] = i;
 		__builtin_prefetch(seg_node(&proc.seg, node->next));
 	}
 	if (n > 0) { /* before it may be its sender's again */
 		node = seg_node(&proc.seg, proc.batch[0]);
-		proc.last_from = SEG_INDEX(node->from);
+		if (SEG_INDEX(node->from) < proc.seg.max_procs)
+			proc.last_from = SEG_INDEX(node->from);
 	}
 	/* a batch is oldest last */
 	for (i = n; i-- > 0;)
@@ -611,7 +615,7 @@ void proc_undo_take(struct seg_slot *p)
 	while (INBOX_NODE(head) != SEG_CLOSED) {
 		/* what was in it stays named until it is integrated, whoever has to go on */
 		atomic_store(&p->own.taking, INBOX_NODE(head));
-		if (atomic_compare_exchange_strong(&p->inbox, &head, SEG_CLOSED))
+		if (atomic_compare_exchange_strong(&p->inbox, &head, SEG_INBOX(SEG_CLOSED, 0, 0)))
 			break;
 	}
 	take_in_chain(p, id, atomic_load(&p->own.taking));

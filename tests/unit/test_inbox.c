@@ -47,6 +47,7 @@ static uint64_t head_of(uint32_t slot)
 
 static enum inbox_pushed push(int i, uint32_t limit)
 {
+	seg_node(&s, node(a, i))->to = atomic_load(&s.slots[b].id);
 	return inbox_push(&s, a, b, node(a, i), limit, true);
 }
 
@@ -208,6 +209,7 @@ T_CASE(the_reaper_wakes_for_the_dead)
 	make();
 	pid = sleeper(false, -1);
 	until_asleep(SEG_ASLEEP_FUTEX);
+	seg_node(&s, node(a, 0))->to = atomic_load(&s.slots[b].id);
 	T_EQ_INT(inbox_push(&s, a, b, node(a, 0), 0, false), INBOX_DONE);
 	atomic_store(&s.slots[a].own.intent, b + 1);
 	inbox_finish_push(&s, a);
@@ -215,6 +217,22 @@ T_CASE(the_reaper_wakes_for_the_dead)
 	T_EQ_INT(atomic_load(&s.slots[a].own.intent), 0);
 	atomic_store(&s.slots[a].own.intent, UINT32_MAX); /* somebody has written over it */
 	inbox_finish_push(&s, a);
+	seg_destroy(&s);
+}
+
+/* A sender that was stopped between looking and pushing goes on when somebody else has the slot. */
+T_CASE(a_successor_gets_nothing_meant_for_another)
+{
+	uint64_t former;
+
+	make();
+	former = atomic_load(&s.slots[b].id);
+	seg_slot_release(&s, b);
+	T_EQ_INT(alive(), b);
+	seg_node(&s, node(a, 0))->to = former;
+	T_EQ_INT(inbox_push(&s, a, b, node(a, 0), 0, true), INBOX_CLOSED);
+	T_CHECK(inbox_is_empty(&s.slots[b]));
+	T_EQ_INT(push(0, 0), INBOX_DONE);
 	seg_destroy(&s);
 }
 
@@ -289,4 +307,5 @@ T_CASE(order_of_each_sender)
 
 T_MAIN(T_RUN(newest_first_and_counted), T_RUN(taken_whole_or_not), T_RUN(limit_counts_what_is_held), T_RUN(closed),
     T_RUN(a_push_wakes_a_sleeper), T_RUN(a_push_wakes_one_in_poll), T_RUN(does_not_sleep_when_something_is_there),
-    T_RUN(sleeps_no_longer_than_said), T_RUN(the_reaper_wakes_for_the_dead), T_RUN(order_of_each_sender))
+    T_RUN(sleeps_no_longer_than_said), T_RUN(the_reaper_wakes_for_the_dead),
+    T_RUN(a_successor_gets_nothing_meant_for_another), T_RUN(order_of_each_sender))

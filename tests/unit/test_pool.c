@@ -296,8 +296,29 @@ T_CASE(chunks_change_hands)
 	done();
 }
 
+/* What the dead have left may all be under way still: then the next chunk is it. */
+T_CASE(an_adopted_chunk_that_is_full)
+{
+	struct pool q = { 0 };
+	uint32_t last;
+	int i;
+
+	make(4 << 20, 0);
+	last = alive();
+	for (i = 0; i < 3000; i++)
+		get(0)->to = atomic_load(&s.slots[last].id);
+	seg_chunks_orphan(&s, me);
+	seg_slot_release(&s, me);
+	pool_init(&q, &s, other);
+	for (i = 0; i < 100; i++)
+		T_CHECK(pool_get(&q, 0));
+	for (i = 0; i < SEG_CLASSES; i++)
+		free(q.ring[i].chunk);
+	done();
+}
+
 T_MAIN(T_RUN(sizes), T_RUN(the_first_sixteen_are_in_the_slot), T_RUN(nodes_do_not_overlap),
     T_RUN(goes_round_without_growing), T_RUN(what_the_dead_were_sent_is_free), T_RUN(too_long), T_RUN(the_longest),
     T_RUN(the_segment_is_full), T_RUN(the_quota_is_full), T_RUN(the_quota_is_for_all_sizes),
     T_RUN(longer_than_the_quota), T_RUN(runs_are_given_back), T_RUN(idle_chunks_are_given_back),
-    T_RUN(chunks_change_hands))
+    T_RUN(chunks_change_hands), T_RUN(an_adopted_chunk_that_is_full))

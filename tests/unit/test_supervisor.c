@@ -8,6 +8,7 @@
 #include "node_rig.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -745,7 +746,7 @@ T_CASE(the_root_is_killed)
 	T_EQ_INT(exit_of(all_ended(root, 9000)), 1000 + SIGKILL);
 }
 
-/* Of the tree's processes, the one whose name in `ps` it is. */
+/* Of the tree's processes, the oldest whose name in `ps` it is: what it forks is called so until it executes. */
 static pid_t find_comm(const char *comm)
 {
 	char path[300], name[64];
@@ -762,12 +763,13 @@ static pid_t find_comm(const char *comm)
 		f = fopen(path, "r");
 		if (!f)
 			continue;
-		if (fgets(name, sizeof name, f) && strcspn(name, "\n") == strlen(comm) && strncmp(name, comm, strlen(comm)) == 0)
+		if (fgets(name, sizeof name, f) && strcspn(name, "\n") == strlen(comm) && strncmp(name, comm, strlen(comm)) == 0 &&
+		    (found == 0 || atoi(e->d_name) < found))
 			found = atoi(e->d_name);
 		fclose(f);
 	}
 	closedir(d);
-	return found;
+	return found > 0 ? found : INT_MAX; /* nobody */
 }
 
 static const struct cop_supervisor unique_nested = { .name = "kill-me-inner", .children = mixed_inner, .n_children = 2 };
@@ -786,7 +788,7 @@ T_CASE(a_supervisor_is_killed)
 	for (i = 2; i < 5; i++) {
 		kill(find_comm("kill-me-inner"), SIGKILL);
 		EVENTUALLY(starts_of('t') == i);
-		EVENTUALLY(find_comm("kill-me-inner") > 0);
+		EVENTUALLY(find_comm("kill-me-inner") < INT_MAX);
 	}
 	kill(root, SIGTERM);
 	T_EQ_INT(exit_of(all_ended(root, 15000)), 0);
