@@ -336,3 +336,24 @@ void group_kill_children(void)
 {
 	proc_each_child(kill_one, NULL);
 }
+
+struct known {
+	group_known_f *known;
+	void *ctx;
+};
+
+static bool kill_unknown(void *ctx, pid_t pid)
+{
+	const struct known *k = ctx;
+
+	if (!k->known(k->ctx, pid))
+		kill(pid, SIGKILL); /* ours and not reaped: the number is its own */
+	return true;
+}
+
+void group_kill_strays(group_known_f *known, void *ctx)
+{
+	struct known k = { known, ctx };
+
+	proc_each_child(kill_unknown, &k);
+}

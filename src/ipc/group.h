@@ -90,6 +90,9 @@ bool group_contains(const struct group *g, pid_t pid);
 
 /* KILLs every child of this process, adopted ones included: a supervisor's last will. */
 void group_kill_children(void);
+/* KILLs those children, adopted ones included, that are not known. */
+typedef bool group_known_f(void *ctx, pid_t pid);
+void group_kill_strays(group_known_f *known, void *ctx);
 /* KILLs everything in the base's cgroup, the caller too if it is in it; nothing without a cgroup. */
 void group_base_kill(const struct group_base *base);
 

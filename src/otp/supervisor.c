@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fds.h"
+#include "ipc/group.h"
 #include "otp/supervisor_private.h"
 
 /* --- reports --- */
@@ -287,6 +288,23 @@ static void up_ready(struct loop_source *src, uint32_t events)
 
 /* --- deaths --- */
 
+#define STRAYS_AFTER_MS 5 /* the successor is not kept waiting for this */
+
+/* A child, or a process of the node that one has spawned, or that a dead supervisor has left. */
+static bool is_known(void *ctx, pid_t pid)
+{
+	struct supervisor *sv = ctx;
+	struct kid key = { .os_pid = pid };
+
+	return RB_FIND(kids_by_os_pid, &sv->pids, &key) || seg_slot_by_pid(&proc.seg, pid) >= 0;
+}
+
+/* What a dead worker had forked itself has come to us, and ends. */
+static void end_strays(struct loop_timer *t)
+{
+	group_kill_strays(is_known, t->ctx);
+}
+
 static void reaped(void *ctx, int os_pid, uint64_t id, const struct cop_exit *reason, int wstatus)
 {
 	struct supervisor *sv = ctx;
@@ -295,6 +313,8 @@ static void reaped(void *ctx, int os_pid, uint64_t id, const struct cop_exit *re
 	(void)id;
 	(void)wstatus;
 	read_up(sv); /* it may have said something before */
+	if (k && !sv->strays_timer.armed)
+		loop_timer_set(&sv->loop, &sv->strays_timer, clock_mono_ms() + STRAYS_AFTER_MS, end_strays, sv);
 	if (k)
 		kid_reaped(k, reason);
 	kids_drained(sv);
