@@ -368,8 +368,13 @@ void server_ack(enum cop_start how, const struct cop_exit *reason)
 	if (reason)
 		ack.reason = *reason;
 	if (proc.up_fd >= 0) {
-		while (write(proc.up_fd, &ack, sizeof ack) < 0 && errno == EINTR)
-			;
+		ssize_t n;
+
+		do
+			n = write(proc.up_fd, &ack, sizeof ack);
+		while (n < 0 && errno == EINTR);
+		if (n != (ssize_t)sizeof ack) /* init has closed it: the start must not be waited for in vain */
+			proc_die(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "unable_to_answer" });
 		fds_close(&proc.up_fd); /* a child says it once */
 	} else if (proc.starter_waits) {
 		(void)proc_tell(proc.starter, NODE_ACK, proc.id, (uint32_t)how, &ack.reason, sizeof ack.reason);

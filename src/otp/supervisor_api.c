@@ -298,6 +298,10 @@ void supervisor_answer(struct supervisor *sv, const struct sup_action *a)
 
 void supervisor_call(struct supervisor *sv, const struct cop_msg *msg)
 {
+	if (msg->tag < SUPERVISOR_START_CHILD || msg->tag > SUPERVISOR_COUNT_CHILDREN) {
+		answer_with(msg, -1, EINVAL, 0, "bad_call"); /* not a reason to end a tree, as it is in OTP */
+		return;
+	}
 	if (sup_idle(sv->core))
 		take_up(sv, msg);
 	else
