@@ -489,3 +489,26 @@ print([n['pid'] for n in json.load(sys.stdin)['names'] if n['name'] == '$1'][0])
 	bystander_is_well
 	node_stop
 }
+
+# --- the tutorial --------------------------------------------------------------------------
+
+send_state() {
+	[ "$(cop call send_server '"state"' | tr -d ' ')" = "$1" ]
+}
+
+@test "the tutorial's SendServer in the shell: sends, tries again, is killed, comes back, terminates" {
+	needs_json
+	tree "$(json sender send_server "\"$COP_SRCDIR/etc/examples/send_server.sh\", \"$COP_TMP/outbox\", \"20\"")"
+	cop cast send_server '{"send":"hello@world.com"}'
+	cop cast send_server '{"send":"konnichiwa@world.com"}'
+	wait_until "$COP_DEADLINE" send_state \
+		'[{"address":"hello@world.com","state":"sent"},{"address":"konnichiwa@world.com","state":"3"}]'
+	cop signal sender KILL
+	restarted sender 2
+	send_state '[]'
+	cop cast send_server '{"send":"again@world.com"}'
+	wait_until "$COP_DEADLINE" send_state '[{"address":"again@world.com","state":"sent"}]'
+	node_stop
+	grep -q 'terminating, 1 emails' "$COPPICE_STATE_DIR/demo/log/sender/current"
+	assert_equal "$(cat "$COP_TMP/outbox")" $'Dear hello@world.com\nDear again@world.com'
+}
