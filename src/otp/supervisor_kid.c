@@ -452,6 +452,13 @@ void kid_acked(struct kid *k, const struct up_ack *ack)
 
 /* --- stopping --- */
 
+/* With no time to end in, the KILL follows at once: who traps exits does not get to do anything, and so is not asked. */
+static bool killed_at_once(const struct kid *k)
+{
+	return sup_child_get(k->sv->core, k->slot)->shutdown_ms == 0 && seg_is_there(&proc.seg, k->pid) &&
+	    atomic_load(&proc.seg.slots[SEG_INDEX(k->pid)].trap);
+}
+
 void kid_stop(struct kid *k)
 {
 	struct cop_exit shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
@@ -459,6 +466,8 @@ void kid_stop(struct kid *k)
 	k->ending = true;
 	if (k->os_pid == 0)
 		return; /* what a dead supervisor left is going anyway */
+	if (k->kind != KID_PROGRAM && killed_at_once(k))
+		return;
 	if (k->kind == KID_SUPERVISOR) {
 		if (write(k->down_fd, "s", 1) < 0 && errno != EPIPE && errno != EAGAIN)
 			kid_kill(k);
