@@ -78,6 +78,7 @@ struct service {
 	struct cop_exit known;
 	pid_t bridge;           /* companion; 0 */
 	int bridge_order;       /* to it; -1 */
+	bool bridge_first;      /* it died before the program */
 	struct loop_timer farewell;
 
 	/* a start */

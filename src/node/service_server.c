@@ -214,8 +214,11 @@ static void farewell_over(struct loop_timer *t)
 
 void service_bridge_end(struct service *s)
 {
+	s->bridge_first = false;
 	if (write(s->bridge_order, &s->reason, sizeof s->reason) != (ssize_t)sizeof s->reason) {
-		member_kill(s->member, &s->reason); /* it is gone already */
+		s->bridge_first = errno == EPIPE; /* it is gone already: the program has only followed it */
+		if (!s->bridge_first)
+			member_kill(s->member, &s->reason);
 		kill(s->bridge, SIGKILL);
 	}
 	fds_close(&s->bridge_order);
@@ -251,7 +254,7 @@ void service_companion_reaped(struct service *s, const struct member_death *d, i
 		return;
 	}
 	/* What the program's last words led to counts more than how it then ended. */
-	if (d->id != 0 && WIFEXITED(wstatus) && !s->asked && s->state == SERVICE_DRAINING)
+	if (d->id != 0 && (WIFEXITED(wstatus) || s->bridge_first) && !s->asked && s->state == SERVICE_DRAINING)
 		s->reason = d->reason;
 	service_drain_begin(s);
 }
