@@ -452,7 +452,7 @@ void kid_acked(struct kid *k, const struct up_ack *ack)
 
 /* --- stopping --- */
 
-/* With no time to end in, the KILL follows at once: who traps exits does not get to do anything, and so is not asked. */
+/* With no time to end in, the KILL follows at once: who traps exits gets to do nothing, and so is not asked. */
 static bool killed_at_once(const struct kid *k)
 {
 	return sup_child_get(k->sv->core, k->slot)->shutdown_ms == 0 && seg_is_there(&proc.seg, k->pid) &&
