@@ -11,10 +11,16 @@ conformance() {
 	# Instrumented code takes its time; the traces hold for any settle time up to 400.
 	[ -z "${COP_SANITIZERS:-}" ] || export SETTLE_MS=300
 	run "$COP_SRCDIR/tests/conformance/compare" "$COP_BUILDDIR/tests/conformance/play" \
-		"$COP_SRCDIR/tests/conformance" "$1-"
+		"$COP_SRCDIR/tests/conformance${2:+/$2}" "$1-"
 	echo "$output"
 	[ "$status" -eq 0 ]
 	wait_until 5 guards_are_gone
+}
+
+# more_of FAMILY: our own scenarios, whose traces were recorded in the same way.
+more_of() {
+	[ -z "${COP_SANITIZERS:-}" ] || skip "with these settle times it takes ten minutes"
+	conformance "$1" more
 }
 
 # What limits the time of a scenario takes a second to notice that it is over.
@@ -58,4 +64,20 @@ refused() {
 
 @test "conformance: links, monitors and exit signals" {
 	conformance lnk
+}
+
+@test "conformance: more of supervisors" {
+	more_of sup
+}
+
+@test "conformance: more of dynamic supervisors" {
+	more_of dyn
+}
+
+@test "conformance: more of servers" {
+	more_of srv
+}
+
+@test "conformance: more of links, monitors and exit signals" {
+	more_of lnk
 }

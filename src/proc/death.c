@@ -80,6 +80,21 @@ static void say_again(struct seg_slot *p, const struct cop_exit *reason)
 	atomic_store(&turn->to, 0);
 }
 
+/* All that are linked die at one instant, as in Erlang: nobody who sees the first one's end comes before with a reason
+ * of his own for the next. */
+static void condemn_linked(struct seg_slot *p, const struct cop_exit *reason)
+{
+	uint32_t i, bound = PROC_HELD_MAX;
+	uint64_t id = atomic_load(&p->id);
+	struct seg_node *n;
+
+	if (reason->kind == COP_EXIT_NORMAL)
+		return;
+	for (i = atomic_load(&p->own.holding); (n = seg_node(&proc.seg, i)) && bound-- > 0; i = n->hnext)
+		if (n->to == id && atomic_load(&n->kind) == HELD_LINK && proc_is_linked(n))
+			proc_condemn(n->from, reason);
+}
+
 /* As in Erlang, links are told before monitors: who has both, and traps exits, gets the exit signal first, and who
  * does not is gone before it hears of the other. The list is whole both ways: proc_undo_take() has mended it. */
 static void turn_links(struct seg_slot *p, const struct cop_exit *reason)
@@ -101,6 +116,7 @@ static void turn_all(struct seg_slot *p, const struct cop_exit *reason)
 	uint64_t id = atomic_load(&p->id);
 	struct seg_node *n;
 
+	condemn_linked(p, reason);
 	turn_links(p, reason);
 	while ((i = atomic_load(&p->own.holding)) != 0 && (n = seg_node(&proc.seg, i)) && bound-- > 0) {
 		uint8_t kind = atomic_load(&n->kind);

@@ -96,6 +96,14 @@ static void kill_slot(uint32_t slot, uint64_t id)
 		close(fd);
 }
 
+void proc_condemn(uint64_t id, const struct cop_exit *reason)
+{
+	struct seg_slot *p = seg_slot_of(&proc.seg, id);
+
+	if (p && !atomic_load(&p->trap))
+		record(p, reason, SEG_EXIT_OTHER);
+}
+
 void proc_end_other(uint64_t id, const struct cop_exit *reason)
 {
 	struct seg_slot *p = seg_slot_of(&proc.seg, id);

@@ -154,6 +154,8 @@ _Noreturn void proc_die(const struct cop_exit *reason);
 void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason);
 /* Ends another process without its help; the reason is recorded first. */
 void proc_end_other(uint64_t id, const struct cop_exit *reason);
+/* Records the reason with which one that does not trap exits is about to be ended. */
+void proc_condemn(uint64_t id, const struct cop_exit *reason);
 void proc_finish_kill(uint32_t dead);
 /* A reason as read from shared memory: valid whatever was there. */
 struct cop_exit proc_sane_exit(const struct cop_exit *shared);

@@ -641,7 +641,8 @@ void proc_turn(struct seg_slot *p, struct seg_node *n, const struct cop_exit *re
 	enum proc_kind kind = turned_kind(kind_of(n));
 	uint64_t to = n->from, id = atomic_load(&p->id);
 
-	if (kind == NODE_LINK_EXIT && other && !atomic_load(&other->trap) && reason->kind != COP_EXIT_NORMAL) {
+	if (kind == NODE_LINK_EXIT && other && reason->kind != COP_EXIT_NORMAL &&
+	    (!atomic_load(&other->trap) || atomic_load(&other->exit_claim) == SEG_EXIT_OTHER)) {
 		if (proc_is_linked(n))
 			proc_end_other(to, reason);
 		proc_unhold(p, n);
