@@ -211,6 +211,8 @@ enum proc_sent proc_send_quiet(uint64_t to, struct seg_node *n);
 bool proc_tell(uint64_t to, enum proc_kind kind, uint64_t ref, uint32_t tag, const void *data, size_t len);
 
 /* --- receive.c --- */
+/* Doubles the room of a queue. False: memory is out, nothing is changed. */
+bool proc_queue_grow(struct proc_queue *q);
 bool proc_queue_put(struct proc_queue *q, uint32_t node);
 void proc_queue_clear(struct proc_queue *q);
 /* Makes the public form of a node. False: it is not a message (any more). */

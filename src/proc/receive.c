@@ -24,20 +24,25 @@
 
 /* --- the queue --- */
 
+bool proc_queue_grow(struct proc_queue *q)
+{
+	uint32_t cap = q->cap ? q->cap * 2 : 64, i, *b = malloc(cap * sizeof *b);
+
+	if (!b)
+		return false;
+	for (i = 0; i < q->n; i++)
+		b[i] = q->node[(q->head + i) & (q->cap - 1)];
+	free(q->node);
+	q->node = b;
+	q->cap = cap;
+	q->head = 0;
+	return true;
+}
+
 bool proc_queue_put(struct proc_queue *q, uint32_t node)
 {
-	if (q->n == q->cap) {
-		uint32_t cap = q->cap ? q->cap * 2 : 64, i, *b = malloc(cap * sizeof *b);
-
-		if (!b)
-			return false;
-		for (i = 0; i < q->n; i++)
-			b[i] = q->node[(q->head + i) & (q->cap - 1)];
-		free(q->node);
-		q->node = b;
-		q->cap = cap;
-		q->head = 0;
-	}
+	if (q->n == q->cap && !proc_queue_grow(q))
+		return false;
 	q->node[(q->head + q->n++) & (q->cap - 1)] = node;
 	return true;
 }

@@ -455,21 +455,9 @@ static bool make_room(uint32_t count)
 		proc.batch = b;
 		proc.batch_cap = cap;
 	}
-	while (proc.queue.cap - proc.queue.n < count) {
-		struct proc_queue *q = &proc.queue;
-		uint32_t i;
-
-		cap = q->cap ? q->cap * 2 : 64;
-		b = malloc(cap * sizeof *b);
-		if (!b)
+	while (proc.queue.cap - proc.queue.n < count)
+		if (!proc_queue_grow(&proc.queue))
 			return false;
-		for (i = 0; i < q->n; i++)
-			b[i] = q->node[(q->head + i) & (q->cap - 1)];
-		free(q->node);
-		q->node = b;
-		q->cap = cap;
-		q->head = 0;
-	}
 	return true;
 }
 
