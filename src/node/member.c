@@ -142,18 +142,6 @@ void member_become(uint64_t id, enum member_kind kind, int up_fd)
 
 /* --- their ends --- */
 
-static int to_wstatus(const siginfo_t *si)
-{
-	switch (si->si_code) {
-	case CLD_EXITED:
-		return (si->si_status & 0xff) << 8;
-	case CLD_DUMPED:
-		return (si->si_status & 0x7f) | 0x80;
-	default:
-		return si->si_status & 0x7f;
-	}
-}
-
 /* The zombie stays until it is buried: should we die meanwhile, whoever gets it begins again. */
 static void bury(pid_t pid, const siginfo_t *si, struct member_death *d)
 {
@@ -163,7 +151,7 @@ static void bury(pid_t pid, const siginfo_t *si, struct member_death *d)
 		return;
 	look_for_damage();
 	d->id = atomic_load(&proc.seg.slots[slot].id);
-	d->reason = proc_exit_reason((uint32_t)slot, to_wstatus(si));
+	d->reason = proc_exit_reason((uint32_t)slot, proc_wstatus(si));
 	proc_bury((uint32_t)slot, &d->reason);
 }
 

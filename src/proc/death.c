@@ -188,7 +188,7 @@ void proc_bury(uint32_t slot, const struct cop_exit *reason)
 	seg_slot_release(&proc.seg, slot);
 }
 
-static int to_wstatus(const siginfo_t *si)
+int proc_wstatus(const siginfo_t *si)
 {
 	switch (si->si_code) {
 	case CLD_EXITED:
@@ -210,7 +210,7 @@ static bool reap_one(idtype_t type, id_t which, proc_reaped_f *found, void *ctx)
 
 	if (waitid(type, which, &si, WEXITED | WNOHANG | WNOWAIT) < 0 || si.si_pid == 0)
 		return false;
-	wstatus = to_wstatus(&si);
+	wstatus = proc_wstatus(&si);
 	slot = seg_slot_by_pid(&proc.seg, si.si_pid);
 	if (slot > 0) {
 		reason = proc_exit_reason((uint32_t)slot, wstatus);

@@ -162,6 +162,8 @@ struct cop_exit proc_sane_exit(const struct cop_exit *shared);
 bool proc_is_kill(const struct cop_exit *reason);
 
 /* --- death.c --- */
+/* What waitid() found, as waitpid() would say it. */
+int proc_wstatus(const siginfo_t *si);
 /* Why a process that was waited for has ended. */
 struct cop_exit proc_exit_reason(uint32_t slot, int wstatus);
 /* Everything that the death of a slot's process leads to for others: name, links, monitors, memory. The process
