@@ -97,10 +97,6 @@ static void sleep_until(_Atomic uint32_t *word, uint32_t value, int64_t until_ns
 
 void inbox_sleep(struct seg_slot *p, int64_t until_ns)
 {
-	int64_t look = clock_mono_ns() + INBOX_LOOK_MS * 1000000ll;
-
-	if (until_ns < 0 || until_ns > look)
-		until_ns = look;
 	atomic_store(&p->asleep, SEG_ASLEEP_FUTEX);
 	if (INBOX_NODE(atomic_load(&p->inbox)) == 0)
 		sleep_until(&p->asleep, SEG_ASLEEP_FUTEX, until_ns);

@@ -47,10 +47,6 @@ static inline void inbox_taken(struct seg_slot *p)
 	atomic_store_explicit(&p->own.taking, 0, memory_order_release);
 }
 
-/* However long one sleeps, one looks now and then: a sender that is stopped between its push and the waking, or a
- * mistake of ours, keeps nobody waiting for longer. */
-#define INBOX_LOOK_MS 1000
-
 /* Owner: sleeps on the futex until woken, or until the monotonic time until_ns (< 0: for ever). Returns at once if
  * something is in the inbox. */
 void inbox_sleep(struct seg_slot *p, int64_t until_ns);

@@ -182,6 +182,7 @@ static void wait_for_any(struct bridge *b, int timeout)
 static void turn(struct bridge *b)
 {
 	struct seg_node *n;
+	uint64_t seen;
 	int64_t own_ms;
 	int i;
 
@@ -190,6 +191,7 @@ static void turn(struct bridge *b)
 	bridge_obey(b);
 	for (i = 0; i < READS_A_TURN && !b->held && bridge_read(b); i++)
 		bridge_obey(b);
+	seen = proc.taken;
 	own_ms = bridge_own_calls(b);
 	while (bridge_has_room(b) && (n = proc_next()))
 		bridge_forward(b, n);
@@ -199,7 +201,7 @@ static void turn(struct bridge *b)
 	check_eof(b);
 	if (bridge_has_room(b) && proc.queue.n > 0)
 		return;
-	wait_for_any(b, i == READS_A_TURN ? 0 : timeout_of(b, own_ms));
+	wait_for_any(b, i == READS_A_TURN || proc.taken != seen ? 0 : timeout_of(b, own_ms));
 }
 
 _Noreturn void bridge_main(const struct bridge_setup *setup)

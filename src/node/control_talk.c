@@ -233,17 +233,21 @@ int talk_take(struct control *c)
 {
 	struct talk *t, *next;
 	struct seg_node *n;
+	uint64_t seen;
 
 	(void)c;
 	if (!proc.in_node)
 		return -1;
 	if (proc_take() < 0)
 		return DAMAGED_MS; /* no memory, or somebody has written over the mailbox */
-	if (proc.answers.n > 0)
-		LIST_FOREACH_SAFE(t, &talks, entry, next)
-			look(t);
-	while ((n = proc_next())) /* nobody has anything to say to control */
-		proc_done(n);
+	do {
+		while ((n = proc_next())) /* nobody has anything to say to control */
+			proc_done(n);
+		seen = proc.taken;
+		if (proc.answers.n > 0)
+			LIST_FOREACH_SAFE(t, &talks, entry, next)
+				look(t);
+	} while (proc.taken != seen);
 	return inbox_sleeps_in_poll(proc.slot) ? -1 : 0;
 }
 

@@ -139,9 +139,12 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 {
 	struct seg_node *down;
 	struct cop_msg msg;
+	uint64_t seen;
 	bool first = true;
 
 	for (;;) {
+		(void)proc_take();
+		seen = proc.taken;
 		if ((*reply_r = proc_answer(NODE_REPLY, w->ref))) {
 			proc_unexpect(w->ref);
 			if (w->monitor.id)
@@ -172,7 +175,22 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 			w->monitor = proc_monitor(w->server);
 			continue; /* it may have been gone already */
 		}
-		proc_wait(w->until, -2);
+		proc_wait(w->until, seen, -2);
+	}
+}
+
+/* Waits for an answer of one kind. NULL: the time is over. */
+static struct seg_node *await_one(enum proc_kind kind, uint64_t ref, int64_t until)
+{
+	struct seg_node *n;
+	uint64_t seen;
+
+	for (;;) {
+		(void)proc_take();
+		seen = proc.taken;
+		if ((n = proc_answer(kind, ref)) || (until >= 0 && clock_mono_ns() >= until))
+			return n;
+		proc_wait(until, seen, -2);
 	}
 }
 
@@ -349,12 +367,10 @@ int cop_server_stop(struct cop_dest server, const struct cop_exit *reason, int t
 	if (!monitor.id)
 		return fail(actual_r, word("enomem"), ENOMEM);
 	(void)proc_tell(id, NODE_STOP, 0, 0, reason, sizeof *reason);
-	while (!(down = proc_answer(NODE_DOWN, monitor.id))) {
-		if (until >= 0 && clock_mono_ns() >= until) {
-			(void)cop_demonitor(monitor, true);
-			return fail(actual_r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
-		}
-		proc_wait(until, -2);
+	down = await_one(NODE_DOWN, monitor.id, until);
+	if (!down) {
+		(void)cop_demonitor(monitor, true);
+		return fail(actual_r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
 	}
 	(void)proc_msg(&msg, down);
 	actual = msg.reason;
@@ -413,6 +429,7 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 	int64_t until;
 	cop_ref monitor;
 	uint32_t how_it_went;
+	uint64_t seen;
 
 	PROC_REQUIRE();
 	memset(r, 0, sizeof *r);
@@ -424,6 +441,8 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 	own_answers(monitor);
 	proc.starting = r->pid.id;
 	for (;;) {
+		(void)proc_take();
+		seen = proc.taken;
 		if ((n = proc_answer(NODE_ACK, r->pid.id))) {
 			(void)proc_msg(&msg, n);
 			how_it_went = n->tag;
@@ -441,21 +460,17 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 			if (link)
 				cop_unlink(r->pid);
 			cop_kill(r->pid);
-			while (!(n = proc_answer(NODE_DOWN, monitor.id)))
-				proc_wait(-1, -2);
-			proc_done(n);
+			proc_done(await_one(NODE_DOWN, monitor.id, -1));
 			return not_started(r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
 		}
-		proc_wait(until, -2);
+		proc_wait(until, seen, -2);
 	}
 	if ((int)how_it_went == COP_STARTED) {
 		(void)cop_demonitor(monitor, true);
 		return COP_STARTED;
 	}
 	/* wait for its end, so that nothing of it is left when we go on; what the link does to us, it does */
-	while (!(n = proc_answer(NODE_DOWN, monitor.id)))
-		proc_wait(-1, -2);
-	proc_done(n);
+	proc_done(await_one(NODE_DOWN, monitor.id, -1));
 	forget(r->pid, monitor, link, true);
 	r->pid = COP_NOPID;
 	if ((int)how_it_went == COP_IGNORED)

@@ -325,7 +325,7 @@ static struct seg_node *wait_message(int64_t until)
 	while (!(node = proc_next())) {
 		if (until >= 0 && clock_mono_ns() >= until)
 			return NULL;
-		proc_wait(until, -1);
+		proc_wait(until, proc.taken, -1);
 	}
 	return node;
 }

@@ -473,7 +473,7 @@ static void run(struct supervisor *sv)
 		spin_for_start(sv);
 		read_mailbox(sv);
 		sleeps = inbox_sleeps_in_poll(proc.slot);
-		if (loop_turn(&sv->loop, sleeps || !sup_call_room(sv->core) ? INBOX_LOOK_MS : 0) < 0)
+		if (loop_turn(&sv->loop, sleeps || !sup_call_room(sv->core) ? -1 : 0) < 0)
 			diag_panic("supervisor: unable to wait: errno %d", errno);
 		inbox_awake(proc.slot);
 	}

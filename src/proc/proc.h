@@ -81,6 +81,7 @@ struct proc {
 	int up_fd;               /* of the parent, for acks; -1 */
 
 	struct proc_queue queue;
+	uint64_t taken;          /* how often something was taken in */
 	struct proc_queue answers; /* replies and acks that are waited for, and the ends of proc_monitor() */
 	uint32_t *batch;         /* of one take */
 	uint32_t batch_cap;
@@ -221,15 +222,17 @@ void proc_queue_clear(struct proc_queue *q);
 bool proc_msg(struct cop_msg *msg, struct seg_node *n);
 /* Takes the oldest message out of the queue, taking in what has come if it is empty. NULL: there is none. */
 struct seg_node *proc_next(void);
-/* Waits until something may have come, or until_ns (monotonic; < 0: for ever). who: -1 for anybody, -2 for
- * an answer that is not worth spinning for. */
-void proc_wait(int64_t until_ns, int who);
+/* Waits until something may have come, or until_ns (monotonic; < 0: for ever). seen: proc.taken as it was when the
+ * caller looked at what it waits for; when more was taken in since, whoever did that, this does not wait. who: -1
+ * for anybody, -2 for an answer that is not worth spinning for. */
+void proc_wait(int64_t until_ns, uint64_t seen, int who);
 /* Spins for a reply of this process, if that is worth it. True if something came. */
 bool proc_spin_for_reply(uint64_t server);
 /* Takes out the message of a kind with a ref, or (by_from) of a process; NULL. */
 struct seg_node *proc_find(enum proc_kind kind, uint64_t value, bool by_from);
-/* The same of what the library waits for: NODE_REPLY, NODE_ACK, and NODE_DOWN of proc_monitor(). However long the
- * mailbox is, it is not looked through. */
+/* The same of what the library waits for, as far as it was taken in: NODE_REPLY, NODE_ACK, and NODE_DOWN of
+ * proc_monitor(). However long the mailbox is, it is not looked through. Takes nothing in, so that who waits for one
+ * of two looks at both as of one instant. */
 struct seg_node *proc_answer(enum proc_kind kind, uint64_t ref);
 void proc_done(struct seg_node *n);
 int64_t proc_deadline_ns(int64_t timeout_ms);

@@ -155,11 +155,7 @@ static struct seg_node *find(struct proc_queue *q, enum proc_kind kind, uint64_t
 
 struct seg_node *proc_answer(enum proc_kind kind, uint64_t ref)
 {
-	struct seg_node *n = find(&proc.answers, kind, ref, false);
-
-	if (!n && proc_take() > 0)
-		n = find(&proc.answers, kind, ref, false);
-	return n;
+	return find(&proc.answers, kind, ref, false);
 }
 
 struct seg_node *proc_find(enum proc_kind kind, uint64_t value, bool by_from)
@@ -285,6 +281,7 @@ int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_
 {
 	int64_t until = -2;
 	uint32_t seen = 0;
+	uint64_t taken;
 	int r;
 
 	PROC_REQUIRE();
@@ -294,6 +291,7 @@ int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_
 		if (scan(msg, match, ctx, &seen))
 			return 1;
 		r = take();
+		taken = proc.taken;
 		if (r < 0)
 			return -1;
 		if (r > 0)
@@ -302,13 +300,13 @@ int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_
 			until = proc_deadline_ns(timeout_ms);
 		if (until >= 0 && (timeout_ms == 0 || clock_mono_ns() >= until)) {
 			if (proc.epfd >= 0 && timeout_ms == 0) {
-				proc_wait(0, -1); /* what is ready now */
+				proc_wait(0, taken, -1); /* what is ready now */
 				if (scan(msg, match, ctx, &seen))
 					return 1;
 			}
 			return 0;
 		}
-		proc_wait(until, -1);
+		proc_wait(until, taken, -1);
 	}
 }
 
@@ -454,7 +452,7 @@ static void wait_in_poll(int64_t until_ns)
 	}
 }
 
-void proc_wait(int64_t until_ns, int who)
+void proc_wait(int64_t until_ns, uint64_t seen, int who)
 {
 	int64_t timer;
 
@@ -463,6 +461,8 @@ void proc_wait(int64_t until_ns, int who)
 	timer = proc_timers_next();
 	if (timer >= 0 && (until_ns < 0 || timer < until_ns))
 		until_ns = timer;
+	if (proc.taken != seen)
+		return;
 	if (until_ns != 0 && who == -1 && spin_for_anybody())
 		return;
 	proc.streak = 0;

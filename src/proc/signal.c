@@ -476,6 +476,7 @@ static int take_parents_death(void)
 	while (seg_is_there(&proc.seg, proc.parent) && clock_mono_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 500000 }, NULL);
 	proc_put_local(NODE_EXIT, proc.parent, 0, &killed);
+	proc.taken++;
 	return 1;
 }
 
@@ -545,6 +546,7 @@ int proc_take(void)
 	for (i = n; i-- > 0;)
 		take_in(seg_node(&proc.seg, proc.batch[i]));
 	inbox_taken(p);
+	proc.taken++;
 	atomic_store_explicit(&p->held, proc.queue.n, memory_order_relaxed);
 	return 1;
 }

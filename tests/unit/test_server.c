@@ -4,10 +4,12 @@
 /* Servers: starts, every callback with every return, calls that fail in every way, stops; by the list of OTP. */
 #include "node_rig.h"
 
+#include "base/clock.h"
+
 /* --- one server that does as it is told --- */
 
 enum { ECHO = 1, GET, ADD, LATER, DUE, STOP, STOP_REPLY, STOP_IN_INFO, EXIT_IN, SLOW, BAD, TIMEOUT, CONTINUE, HIBERNATE,
-	WHO, REPLY_BIG, REPLY_TAG, REPLY_MSG, TWICE, RAISE, EXIT3, LONG_TAG };
+	WHO, REPLY_BIG, REPLY_TAG, REPLY_MSG, TWICE, RAISE, EXIT3, LONG_TAG, BUSY_NS };
 
 struct counter {
 	int64_t value;
@@ -95,6 +97,10 @@ static struct cop_next on_call(void *state, const struct cop_msg *m, struct cop_
 	case SLOW:
 		nanosleep(&(struct timespec){ .tv_sec = n / 1000, .tv_nsec = n % 1000 * 1000000 }, NULL);
 		c->value++;
+		return cop_reply(&c->value, sizeof c->value);
+	case BUSY_NS:
+		for (n += clock_mono_ns(); clock_mono_ns() < n;)
+			;
 		return cop_reply(&c->value, sizeof c->value);
 	case BAD:
 		return (struct cop_next){ .what = 200 };
@@ -383,6 +389,19 @@ NODE_CASE(calls_and_casts)
 	T_EQ_INT(n, 12);
 	T_EQ_INT(call(p, WHO, 0, &n), 0);
 	T_CHECK((uint64_t)n == cop_self().id);
+	EXPECT_NOTHING();
+}
+
+/* The reply comes between any two instructions of a caller that has spun in vain and goes to sleep. One that is
+ * passed over is waited for for ever. */
+NODE_CASE(replies_at_any_instant)
+{
+	cop_pid p = started(NULL);
+	int64_t i, n;
+
+	for (i = 0; i < 100000 / RIG_HEAVY; i++)
+		if (cop_server_ask(cop_to(p), BUSY_NS, &(int64_t){ i % 2000 * 20 }, sizeof i, &n, sizeof n, COP_INFINITY, NULL) < 0)
+			T_FAIL("call %ld: %s", (long)i, strerror(errno));
 	EXPECT_NOTHING();
 }
 
@@ -944,7 +963,8 @@ NODE_CASE(an_init_that_closes_descriptors)
 
 T_MAIN(T_RUN(a_start), T_RUN(failing_starts_of_one_that_traps), T_RUN(failing_starts_without_a_link),
     T_RUN(failing_starts_of_one_that_does_not_trap), T_RUN(already_started), T_RUN(wrong_names),
-    T_RUN(a_continue_that_crashes), T_RUN(no_room_for_one), T_RUN(calls_and_casts), T_RUN(replies_of_all_sizes),
+    T_RUN(a_continue_that_crashes), T_RUN(no_room_for_one), T_RUN(calls_and_casts), T_RUN(replies_at_any_instant),
+    T_RUN(replies_of_all_sizes),
     T_RUN(ends), T_RUN(ends_in_info), T_RUN(a_reply_and_the_end), T_RUN(an_exit_in_terminate_replaces),
     T_RUN(absent_callbacks), T_RUN(continuations), T_RUN(an_absent_continue), T_RUN(time_outs), T_RUN(hibernation),
     T_RUN(infos), T_RUN(the_parents_end), T_RUN(exits_of_others_are_infos), T_RUN(no_terminate_without_trapping),

@@ -747,49 +747,78 @@ T_CASE(the_root_is_killed)
 	T_EQ_INT(exit_of(all_ended(root, 9000)), 1000 + SIGKILL);
 }
 
-/* Of the tree's processes, the oldest whose name in `ps` it is: what it forks is called so until it executes. */
-static pid_t find_comm(const char *comm)
+static bool is_called(pid_t pid, const char *name)
 {
-	char path[300], name[64];
+	char path[40], comm[32] = "";
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+	f = fopen(path, "r");
+	if (f) {
+		(void)!fgets(comm, sizeof comm, f);
+		fclose(f);
+	}
+	comm[strcspn(comm, "\n")] = '\0';
+	return strcmp(comm, name) == 0;
+}
+
+/* The youngest child of a process, the parent's name and the child's as `ps` has them. What a supervisor forks has
+ * its name until it executes, and comes to the supervisor's parent when the supervisor is killed, for an instant. */
+static pid_t find_child(const char *parent, const char *name)
+{
+	char path[300], line[400], want[40];
+	pid_t found = 0, ppid;
 	struct dirent *e;
-	pid_t found = 0;
+	const char *at;
+	FILE *f;
 	DIR *d = opendir("/proc");
 
+	snprintf(want, sizeof want, " (%s) ", name);
 	while (d && (e = readdir(d))) {
-		FILE *f;
-
 		if (atoi(e->d_name) <= 0)
 			continue;
-		snprintf(path, sizeof path, "/proc/%s/comm", e->d_name);
+		snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
 		f = fopen(path, "r");
 		if (!f)
 			continue;
-		if (fgets(name, sizeof name, f) && strcspn(name, "\n") == strlen(comm) && strncmp(name, comm, strlen(comm)) == 0 &&
-		    (found == 0 || atoi(e->d_name) < found))
-			found = atoi(e->d_name);
+		at = fgets(line, sizeof line, f) ? strstr(line, want) : NULL;
 		fclose(f);
+		ppid = at ? atoi(at + strlen(want) + 2) : 0; /* behind its state */
+		if (ppid > 0 && (!parent || is_called(ppid, parent)) && atoi(e->d_name) > found)
+			found = atoi(e->d_name);
 	}
 	closedir(d);
 	return found > 0 ? found : INT_MAX; /* nobody */
 }
 
-static const struct cop_supervisor unique_nested = { .name = "kill-me-inner", .children = mixed_inner, .n_children = 2 };
+static char inner_name[16], top_name[16]; /* nobody else's in `ps` */
+static const struct cop_supervisor unique_nested = { .name = inner_name, .children = mixed_inner, .n_children = 2 };
 static const struct cop_child unique_children[] = {
 	{ .id = "n", .supervisor = &unique_nested }, { .id = "r", .run = runs, .arg = "r", .arg_size = 2 },
 };
-static const struct cop_supervisor unique = { .name = "kill-me-top", .children = unique_children, .n_children = 2,
+static const struct cop_supervisor unique = { .name = top_name, .children = unique_children, .n_children = 2,
 	.max_restarts = 5 };
+
+static pid_t unique_tree(void)
+{
+	pid_t root;
+
+	snprintf(inner_name, sizeof inner_name, "inner-%d", (int)getpid());
+	snprintf(top_name, sizeof top_name, "top-%d", (int)getpid());
+	root = tree_aside(&unique);
+	EVENTUALLY(starts_of('r') == 1);
+	return root;
+}
 
 T_CASE(a_supervisor_is_killed)
 {
-	pid_t root = tree_aside(&unique);
+	pid_t root = unique_tree();
 	int i;
 
-	EVENTUALLY(starts_of('r') == 1);
 	for (i = 2; i < 5; i++) {
-		kill(find_comm("kill-me-inner"), SIGKILL);
+		kill(find_child(top_name, inner_name), SIGKILL);
 		EVENTUALLY(starts_of('t') == i);
-		EVENTUALLY(find_comm("kill-me-inner") < INT_MAX);
+		EVENTUALLY(find_child(top_name, inner_name) < INT_MAX);
 	}
 	kill(root, SIGTERM);
 	T_EQ_INT(exit_of(all_ended(root, 15000)), 0);
@@ -797,10 +826,9 @@ T_CASE(a_supervisor_is_killed)
 
 T_CASE(the_top_supervisor_is_killed)
 {
-	pid_t root = tree_aside(&unique);
+	pid_t root = unique_tree();
 
-	EVENTUALLY(starts_of('r') == 1);
-	kill(find_comm("kill-me-top"), SIGKILL);
+	kill(find_child(NULL, top_name), SIGKILL);
 	T_EQ_INT(exit_of(all_ended(root, 15000)), 1);
 }
 
