@@ -93,8 +93,10 @@ static bool is_cgroup2(char *line)
 	point = strtok_r(NULL, " ", &save);
 	if (!root || !point || strlen(root) >= sizeof mount_root || strlen(point) >= sizeof mount_point)
 		return false;
-	strlcpy(mount_root, strcmp(root, "/") == 0 ? "" : root, sizeof mount_root);
-	strlcpy(mount_point, point, sizeof mount_point);
+	memcpy(mount_root, root, strlen(root) + 1);
+	if (strcmp(root, "/") == 0)
+		mount_root[0] = '\0';
+	memcpy(mount_point, point, strlen(point) + 1);
 	unescape(mount_root);
 	unescape(mount_point);
 	return true;
@@ -229,7 +231,7 @@ bool dir_next(int dirfd, char *name_r, size_t size)
 			at += d->d_reclen;
 			if (d->d_type != DT_DIR || d->d_name[0] == '.' || strlen(d->d_name) >= size)
 				continue;
-			strlcpy(name_r, d->d_name, size);
+			memcpy(name_r, d->d_name, strlen(d->d_name) + 1);
 			lseek(dirfd, d->d_off, SEEK_SET); /* go on behind it next time */
 			return true;
 		}

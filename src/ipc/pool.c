@@ -240,11 +240,17 @@ static void trim_ring(struct pool *p, uint32_t c)
 
 void pool_trim(struct pool *p, bool all)
 {
-	uint32_t i;
+	uint32_t i, run, keep = all ? 0 : POOL_KEEP_CHUNKS;
 
-	for (i = p->n_big; i-- > 0;)
-		if (seg_node_is_free(p->s, (void *)seg_chunk_data(p->s, p->big[i])))
+	for (i = p->n_big; i-- > 0;) {
+		run = p->s->chunks[p->big[i]].run;
+		if (!seg_node_is_free(p->s, (void *)seg_chunk_data(p->s, p->big[i])))
+			continue;
+		if (run <= keep)
+			keep -= run;
+		else
 			drop_run(p, i);
+	}
 	for (i = 0; all && i < SEG_CLASSES; i++)
 		trim_ring(p, i);
 }

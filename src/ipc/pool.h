@@ -61,7 +61,9 @@ static inline void pool_put(struct seg_node *n)
 {
 	atomic_store_explicit(&n->state, SEG_FREE, memory_order_release);
 }
-/* Gives memory back that nothing is in: the runs, and with all every idle chunk. */
+/* Gives memory back that nothing is in: the runs but for so many chunks, which cost less to keep from one message to
+ * the next than to ask for again; and with all every idle run and chunk. */
+#define POOL_KEEP_CHUNKS 4
 void pool_trim(struct pool *p, bool all);
 
 #endif

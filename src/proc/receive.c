@@ -452,9 +452,11 @@ static void wait_in_poll(int64_t until_ns)
 	}
 }
 
+#define SHORT_SLEEP_NS 24000 /* with its waking: spinning instead would have been better */
+
 void proc_wait(int64_t until_ns, uint64_t seen, int who)
 {
-	int64_t timer;
+	int64_t timer, since;
 
 	if (proc.n_timers && proc_timers_run())
 		return;
@@ -469,13 +471,14 @@ void proc_wait(int64_t until_ns, uint64_t seen, int who)
 	if (proc.pool.n_big)
 		pool_trim(&proc.pool, false);
 	mask_before_sleep();
+	since = clock_mono_ns();
 	if (proc.epfd >= 0)
 		wait_in_poll(until_ns);
 	else
 		inbox_sleep(proc.slot, until_ns);
 	inbox_stamp(proc.slot);
-	if (proc.budget < 64 && !inbox_is_empty(proc.slot))
-		proc.budget = 64; /* it was woken: perhaps waiting would have been better */
+	if (!inbox_is_empty(proc.slot) && clock_mono_ns() - since < SHORT_SLEEP_NS)
+		proc.budget = proc.seg.spins;
 }
 
 /* --- descriptors and signals --- */
