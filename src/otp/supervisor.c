@@ -289,6 +289,7 @@ static void up_ready(struct loop_source *src, uint32_t events)
 /* --- deaths --- */
 
 #define STRAYS_AFTER_MS 5 /* the successor is not kept waiting for this */
+#define STRAYS_SHARE 20   /* looking at all children takes at most one part in so many of the time */
 
 /* A child, or a process of the node that one has spawned, or that a dead supervisor has left. */
 static bool is_known(void *ctx, pid_t pid)
@@ -302,7 +303,19 @@ static bool is_known(void *ctx, pid_t pid)
 /* What a dead worker had forked itself has come to us, and ends. */
 static void end_strays(struct loop_timer *t)
 {
-	group_kill_strays(is_known, t->ctx);
+	struct supervisor *sv = t->ctx;
+	int64_t from = clock_mono_ns();
+
+	group_kill_strays(is_known, sv);
+	sv->strays_next_ms = clock_mono_ms() + (clock_mono_ns() - from) * STRAYS_SHARE / 1000000;
+}
+
+static void strays_later(struct supervisor *sv)
+{
+	int64_t at = clock_mono_ms() + STRAYS_AFTER_MS;
+
+	if (!sv->strays_timer.armed)
+		loop_timer_set(&sv->loop, &sv->strays_timer, at > sv->strays_next_ms ? at : sv->strays_next_ms, end_strays, sv);
 }
 
 static void reaped(void *ctx, int os_pid, uint64_t id, const struct cop_exit *reason, int wstatus)
@@ -313,10 +326,10 @@ static void reaped(void *ctx, int os_pid, uint64_t id, const struct cop_exit *re
 	(void)id;
 	(void)wstatus;
 	read_up(sv); /* it may have said something before */
-	if (k && !sv->strays_timer.armed)
-		loop_timer_set(&sv->loop, &sv->strays_timer, clock_mono_ms() + STRAYS_AFTER_MS, end_strays, sv);
-	if (k)
+	if (k) {
+		strays_later(sv);
 		kid_reaped(k, reason);
+	}
 	kids_drained(sv);
 }
 

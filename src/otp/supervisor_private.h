@@ -115,6 +115,7 @@ struct supervisor {
 	bool ordered, order_fed; /* to end; the core has been told */
 	struct cop_exit order;
 	struct loop_timer order_timer, parent_timer, last_will, strays_timer;
+	int64_t strays_next_ms;  /* not before */
 	int64_t parent_died_ms;
 	uint32_t n_calls;
 };
