@@ -77,16 +77,8 @@ static void face(uint32_t i)
 	atomic_fetch_add(&book->starts, 1);
 }
 
-/* --- ledger: the server --- */
-
-struct count {
-	uint32_t pair;
-	uint32_t filler;
-	uint64_t seq;
-	char more[48];
-};
-
-static struct cop_next server_init(void *state, const void *arg, size_t size)
+/* Of every server here: the argument is its number. */
+static struct cop_next numbered_init(void *state, const void *arg, size_t size)
 {
 	uint32_t i;
 
@@ -96,6 +88,15 @@ static struct cop_next server_init(void *state, const void *arg, size_t size)
 	face(i);
 	return cop_ok();
 }
+
+/* --- ledger: the server --- */
+
+struct count {
+	uint32_t pair;
+	uint32_t filler;
+	uint64_t seq;
+	char more[48];
+};
 
 static struct cop_next server_cast(void *state, const struct cop_msg *msg)
 {
@@ -121,7 +122,7 @@ static struct cop_next server_call(void *state, const struct cop_msg *msg, struc
 }
 
 static const struct cop_server_ops server_ops = {
-	.name = "book", .init = server_init, .handle_cast = server_cast, .handle_call = server_call,
+	.name = "book", .init = numbered_init, .handle_cast = server_cast, .handle_call = server_call,
 };
 
 /* --- ledger: the client --- */
@@ -390,17 +391,6 @@ static void deaths(void *arg)
 
 /* --- hostile --- */
 
-static struct cop_next victim_init(void *state, const void *arg, size_t size)
-{
-	uint32_t i;
-
-	(void)state;
-	(void)size;
-	memcpy(&i, arg, sizeof i);
-	face(i);
-	return cop_ok();
-}
-
 /* Whatever the scribbler makes it hear. */
 static struct cop_next victim_info(void *state, const struct cop_msg *msg)
 {
@@ -409,7 +399,7 @@ static struct cop_next victim_info(void *state, const struct cop_msg *msg)
 	return cop_ok();
 }
 
-static const struct cop_server_ops victim_ops = { .name = "victim", .init = victim_init, .handle_info = victim_info,
+static const struct cop_server_ops victim_ops = { .name = "victim", .init = numbered_init, .handle_info = victim_info,
 	.handle_cast = victim_info };
 
 /* Writes words, random ones and plausible ones, where others read. */
