@@ -226,3 +226,12 @@ refute() {
 		return 1
 	fi
 }
+
+# Compiles standard input as $1, against the library of the build.
+compile() {
+	local flags=() word
+	for word in ${COP_SANITIZERS:-}; do flags+=("-fsanitize=$word"); done
+	# shellcheck disable=SC2086 # $CC may have arguments
+	${CC:-cc} -Wall -Wextra -Werror "${flags[@]}" -I"$COP_SRCDIR/src/include" -o "$1" -x c - -x none \
+		-L"$COP_BUILDDIR/.libs" -lcoppice -Wl,-rpath,"$COP_BUILDDIR/.libs"
+}

@@ -335,4 +335,44 @@ static inline int all_ended(pid_t pid, int ms)
 	return of_pid;
 }
 
+/* --- ends --- */
+
+static inline void returns(void *arg)
+{
+	(void)arg;
+}
+
+static inline void raises(void *arg)
+{
+	signal((int)(intptr_t)arg, SIG_DFL);
+	raise((int)(intptr_t)arg);
+}
+
+static inline void ends_as(cop_proc_f *f, const void *arg, const char *text)
+{
+	cop_ref m;
+	(void)spawned_monitor(f, arg, &m);
+
+	EXPECT_DOWN(m, text);
+}
+
+static inline void computes(void *arg)
+{
+	(void)arg;
+	tell(cop_parent(), 1);
+	for (;;)
+		;
+}
+
+static inline void blocks_signals(void *arg)
+{
+	sigset_t all;
+
+	(void)arg;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	tell(cop_parent(), 1);
+	waits(NULL);
+}
+
 #endif
