@@ -101,7 +101,7 @@ _coppice_options() {
 	reload) echo "--dry-run --no-wait $talk" ;;
 	events) echo "--follow --since $talk" ;;
 	log) echo "--follow --lines $talk" ;;
-	status | tree | signal | call | cast | send | names) echo "$talk" ;;
+	status | tree | signal | task | call | cast | send | names) echo "$talk" ;;
 	*) echo '--node --socket --timeout --json --quiet --help --version' ;;
 	esac
 }
@@ -109,10 +109,10 @@ _coppice_options() {
 # Completes operand number $2 of command $1.
 _coppice_operand() {
 	case $1 in
-	'') _coppice_words run check status tree start stop restart signal add remove reload events log call cast send names shutdown help ;;
-	help) _coppice_words run check status tree start stop restart signal add remove reload events log call cast send names shutdown ;;
+	'') _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names shutdown help ;;
+	help) _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names shutdown ;;
 	run | check) _coppice_files ;;
-	status | log) [[ $2 == 0 ]] && _coppice_words "$(_coppice_paths)" ;;
+	status | log | task) [[ $2 == 0 ]] && _coppice_words "$(_coppice_paths)" ;;
 	start | stop | restart | remove) _coppice_words "$(_coppice_paths)" ;;
 	call | cast | send) [[ $2 == 0 ]] && _coppice_words "$(_coppice_names)" ;;
 	signal)
@@ -142,7 +142,7 @@ _coppice() {
 		case $word in
 		--)
 			# what stands behind is a command line of its own, or the rest of the operands
-			if [[ $cmd == run || $cmd == add ]]; then
+			if [[ $cmd == run || $cmd == add || $cmd == task ]]; then
 				_command_offset $((i + 1)) 2>/dev/null || mapfile -t COMPREPLY < <(compgen -c -- "${COMP_WORDS[COMP_CWORD]}")
 				return
 			fi

@@ -100,6 +100,8 @@ int cli_stop(const struct cli_args *a);
 int cli_restart(const struct cli_args *a);
 int cli_signal(const struct cli_args *a);
 int cli_add(const struct cli_args *a);
+int cli_task(const struct cli_args *a);
+int cli_task_run(const struct cli_args *a);
 int cli_remove(const struct cli_args *a);
 int cli_reload(const struct cli_args *a);
 int cli_events(const struct cli_args *a);

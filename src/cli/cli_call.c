@@ -91,6 +91,7 @@ static int try_once(struct call *c, struct request *r)
 
 	client_init(&cl, c->deadline_ms);
 	status = find_node(&cl, c->args);
+	c->node_uid = cl.peer.uid;
 	/* EPIPE: it closed without reading all, but may have said why */
 	if (status == 0 && client_send(&cl, r) < 0 && errno != EPIPE && errno != ECONNRESET)
 		status = call_say_errno(c->args, errno);

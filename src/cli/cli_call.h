@@ -34,6 +34,7 @@ struct call {
 	/* results */
 	bool answered;        /* the node's own verdict came; else call_run() has said what went wrong */
 	char message[CALL_MESSAGE_MAX]; /* the node's, escaped; "" */
+	uid_t node_uid;       /* whose node answered */
 };
 
 /* The deadline of --timeout, or default_ms from now; CLIENT_NO_DEADLINE for default_ms < 0. */

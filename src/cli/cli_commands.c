@@ -46,6 +46,11 @@ static const struct cli_command commands[] = {
 	{ "add", "SUPERVISOR [KEY=VALUE...] -- CMD [ARG...]", "start a child under a dynamic supervisor",
 	  "KEY is a key of a child in the configuration file. Prints the new child's path.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, true, cli_add, 1 },
+	{ "task", "SUPERVISOR -- CMD [ARG...]", "run a command under a dynamic supervisor of a node, and wait",
+	  "It has our standard descriptors, directory and environment, and gets our signals. Ends as\n"
+	  "CMD does; with 125 when the node refuses it, 126 or 127 when it cannot be executed.\n",
+	  CLI_OPT_TALK, 1, 1, true, cli_task, 1 },
+	{ "task-run", "NAME", NULL, "For `coppice task`.\n", 0, 1, 1, false, cli_task_run, 0 },
 	{ "remove", "PATH...", "stop children and forget their specifications",
 	  "Those that a file describes stay away until their entry there is changed.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 1, SIZE_MAX, false, cli_remove, SIZE_MAX },
@@ -119,7 +124,8 @@ static int help(void)
 	puts("usage: coppice COMMAND [OPTION...] [OPERAND...]\n\n"
 	     "Supervises executables as Erlang/OTP supervises processes.\n");
 	for (i = 0; i < N_COMMANDS; i++)
-		printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+		if (commands[i].summary)
+			printf("  %-9s %s\n", commands[i].name, commands[i].summary);
 	puts("\n  coppice COMMAND --help   more about a command\n"
 	     "  coppice --version        the version\n\n"
 	     "A PATH is the ids from the top supervisor's children down: web/nginx. The top is /.\n"
