@@ -298,16 +298,18 @@ static bool is_down(void *ctx, const struct cop_msg *msg)
 	return msg->kind == COP_MSG_DOWN;
 }
 
-/* The stream is closed, early perhaps: nothing of it goes on. If the consumer dies meanwhile, that is no matter. */
+/* The stream is closed, early perhaps: nothing of it goes on. If the consumer dies meanwhile, that is no matter. For a
+ * pool's processes it is the end of their work, and no failure. */
 static _Noreturn void stop(void)
 {
-	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0);
+	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0), shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 	struct cop_msg msg;
 	size_t i;
 
 	cop_trap_exit(true);
 	for (i = 0; i < m.n; i++)
-		cop_kill((cop_pid){ m.running[i].pid });
+		proc_end_other(m.running[i].pid, m.plan->pooled ? &shutdown : &killed);
 	while (m.n > 0) {
 		if (cop_receive(&msg, is_down, NULL, COP_INFINITY) != 1)
 			out_of_memory();
@@ -322,14 +324,14 @@ static _Noreturn void stop(void)
 /* Nobody is left who wants anything. A pool's processes have no use of their own, and end with it. */
 static _Noreturn void consumer_down(const struct cop_msg *msg)
 {
-	struct cop_exit reason = msg->reason, killed = cop_exit_make(COP_EXIT_KILLED, 0);
+	struct cop_exit reason = msg->reason, shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
 	size_t i;
 
 	if (reason.kind == COP_EXIT_NOPROC)
 		(void)proc_last_reason(m.plan->consumer, &reason);
 	for (i = 0; i < m.n; i++) {
 		if (m.plan->pooled)
-			proc_end_unlinked(m.running[i].pid, &killed);
+			proc_end_unlinked(m.running[i].pid, &shutdown);
 		else if (m.plan->linked)
 			cop_exit_signal((cop_pid){ m.running[i].pid }, &reason);
 	}

@@ -102,6 +102,16 @@ static void child(void *arg)
 
 /* --- in who asks --- */
 
+struct cop_child cop_task_child(const char *id, cop_proc_f *f, const void *arg, size_t size)
+{
+	return (struct cop_child){ .id = id, .run = f, .arg = arg, .arg_size = size, .restart = COP_TEMPORARY };
+}
+
+struct cop_supervisor cop_task_supervisor(const char *name, int32_t max_children)
+{
+	return (struct cop_supervisor){ .name = name, .dynamic = true, .max_children = max_children };
+}
+
 int task_child_start(struct cop_dest sup, int32_t shutdown_ms, struct cop_started *started_r)
 {
 	cop_pid self = cop_self();

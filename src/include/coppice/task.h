@@ -59,17 +59,7 @@ int cop_task_completed(uint32_t tag, const void *data, size_t len, struct cop_ta
     __attribute__((warn_unused_result));
 /* Makes the specification of a child that runs f(arg) once: temporary. arg is not copied. Mirrors
  * Task.child_spec/1. */
-static inline struct cop_child cop_task_child(const char *id, cop_proc_f *f, const void *arg, size_t size)
-{
-	struct cop_child c = { 0 };
-
-	c.id = id;
-	c.run = f;
-	c.arg = arg;
-	c.arg_size = size;
-	c.restart = COP_TEMPORARY;
-	return c;
-}
+struct cop_child cop_task_child(const char *id, cop_proc_f *f, const void *arg, size_t size);
 
 #define COP_TASK_MS 5000            /* OTP's time-out of an await, and of a stream's task */
 #define COP_TASK_BRUTAL_KILL (-2)   /* of cop_task_shutdown()'s time */
@@ -183,15 +173,7 @@ void cop_stream_close(struct cop_stream *stream);
 
 /* Makes its specification, for cop_supervisor_start_link() or as a child. max_children 0: no limit. Mirrors
  * Task.Supervisor.start_link/1 and child_spec/1. */
-static inline struct cop_supervisor cop_task_supervisor(const char *name, int32_t max_children)
-{
-	struct cop_supervisor s = { 0 };
-
-	s.name = name;
-	s.dynamic = true;
-	s.max_children = max_children;
-	return s;
-}
+struct cop_supervisor cop_task_supervisor(const char *name, int32_t max_children);
 
 struct cop_task_options {
 	uint8_t restart;     /* enum cop_restart, of cop_task_supervisor_start_child(): 0 is permanent */
