@@ -81,3 +81,11 @@ refused() {
 @test "conformance: more of links, monitors and exit signals" {
 	more_of lnk
 }
+
+@test "conformance: tasks" {
+	conformance tsk
+}
+
+@test "conformance: more of tasks" {
+	more_of tsk
+}

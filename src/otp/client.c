@@ -410,15 +410,6 @@ static void forget(cop_pid pid, cop_ref monitor, bool link, bool flush_exit)
 	}
 }
 
-/* The monitor that the process was born with is for us alone. */
-static void own_answers(cop_ref monitor)
-{
-	struct seg_node *n = proc_half((uint32_t)monitor.id, monitor.id, proc.id, HELD_MONITOR);
-
-	if (n)
-		n->tag = PROC_OWN_MONITOR;
-}
-
 enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool supervisor, const char *name,
     const char *label, int timeout_ms, struct cop_started *r)
 {
@@ -438,7 +429,7 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 	until = timeout_ms < 0 ? -1 : proc_deadline_ns(timeout_ms);
 	if (proc_spawn(&how, &r->pid, &monitor) < 0)
 		return not_started(r, word(errno == ENOMEM ? "enomem" : "system_limit"), errno);
-	own_answers(monitor);
+	proc_own_monitor(monitor);
 	proc.starting = r->pid.id;
 	for (;;) {
 		(void)proc_take();

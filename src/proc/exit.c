@@ -116,6 +116,19 @@ void proc_end_other(uint64_t id, const struct cop_exit *reason)
 	atomic_store(&proc.slot->own.killing, 0);
 }
 
+void proc_end_unlinked(uint64_t id, const struct cop_exit *reason)
+{
+	struct seg_slot *p = seg_slot_of(&proc.seg, id);
+
+	if (!p)
+		return;
+	atomic_store(&proc.slot->own.killing, id);
+	record(p, reason, SEG_EXIT_OTHER);
+	cop_unlink((cop_pid){ id });
+	kill_slot(SEG_INDEX(id), id);
+	atomic_store(&proc.slot->own.killing, 0);
+}
+
 void proc_finish_kill(uint32_t dead)
 {
 	uint64_t id = atomic_load(&proc.seg.slots[dead].own.killing);

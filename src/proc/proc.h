@@ -155,6 +155,9 @@ _Noreturn void proc_die(const struct cop_exit *reason);
 void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason);
 /* Ends another process without its help; the reason is recorded first. */
 void proc_end_other(uint64_t id, const struct cop_exit *reason);
+/* The same of one that may be linked with the caller and whose end is not to reach it. The link is undone only when it
+ * is sure that the other ends, even if the caller does before. */
+void proc_end_unlinked(uint64_t id, const struct cop_exit *reason);
 /* Records the reason with which one that does not trap exits is about to be ended. */
 void proc_condemn(uint64_t id, const struct cop_exit *reason);
 void proc_finish_kill(uint32_t dead);
@@ -197,6 +200,10 @@ uint32_t proc_make_pair(enum proc_kind signal, uint64_t other, uint64_t *ref_r);
 #define PROC_OWN_MONITOR 1u /* tag of a monitor whose DOWN is an answer, not a message */
 /* As cop_monitor(), for waiting with proc_answer(). */
 cop_ref proc_monitor(uint64_t id);
+/* Makes a monitor that a process was born with one of these. */
+void proc_own_monitor(cop_ref ref);
+/* Whether a monitor of ours has neither fired nor been ended. So long replies to its reference arrive, too. */
+bool proc_is_monitored(cop_ref ref);
 /* Puts a message of the library's own into the queue. */
 void proc_put_local(enum proc_kind kind, uint64_t from, uint64_t ref, const struct cop_exit *reason);
 
@@ -234,6 +241,9 @@ struct seg_node *proc_find(enum proc_kind kind, uint64_t value, bool by_from);
  * proc_monitor(). However long the mailbox is, it is not looked through. Takes nothing in, so that who waits for one
  * of two looks at both as of one instant. */
 struct seg_node *proc_answer(enum proc_kind kind, uint64_t ref);
+/* The oldest one that is wanted. */
+typedef bool proc_wants_f(void *ctx, const struct seg_node *n);
+struct seg_node *proc_answer_if(proc_wants_f *wants, void *ctx);
 void proc_done(struct seg_node *n);
 int64_t proc_deadline_ns(int64_t timeout_ms);
 void proc_descriptors_forked(void);

@@ -158,6 +158,21 @@ struct seg_node *proc_answer(enum proc_kind kind, uint64_t ref)
 	return find(&proc.answers, kind, ref, false);
 }
 
+struct seg_node *proc_answer_if(proc_wants_f *wants, void *ctx)
+{
+	struct seg_node *n;
+	uint32_t i;
+
+	for (i = 0; i < proc.answers.n; i++) {
+		n = seg_node(&proc.seg, *at(&proc.answers, i));
+		if (n && wants(ctx, n)) {
+			remove_from(&proc.answers, i);
+			return n;
+		}
+	}
+	return NULL;
+}
+
 struct seg_node *proc_find(enum proc_kind kind, uint64_t value, bool by_from)
 {
 	struct seg_node *n;

@@ -351,9 +351,22 @@ static void undone(struct seg_slot *p, uint64_t id, struct seg_node *n, enum pro
 	proc_done(n);
 }
 
+void proc_own_monitor(cop_ref ref)
+{
+	struct seg_node *half = proc_half((uint32_t)ref.id, ref.id, proc.id, HELD_MONITOR);
+
+	if (half)
+		half->tag = PROC_OWN_MONITOR;
+}
+
+bool proc_is_monitored(cop_ref ref)
+{
+	return proc_half((uint32_t)ref.id, ref.id, proc.id, HELD_MONITOR) != NULL;
+}
+
 static void reply(struct seg_node *n)
 {
-	if (proc_is_expected(n->ref))
+	if (proc_is_expected(n->ref) || proc_is_monitored((cop_ref){ n->ref }))
 		queue(&proc.answers, n, NODE_REPLY);
 	else
 		proc_done(n); /* too late: the alias is gone */

@@ -255,6 +255,8 @@ int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r)
 	if ((how->link && tie(p, id, NODE_LINK, &link) < 0) || (how->monitor && tie(p, id, NODE_MONITOR, &monitor) < 0))
 		return undo(slot, link, monitor, ENOMEM);
 	atomic_store(&p->trap, how->supervisor);
+	if (ref_r)
+		ref_r->id = monitor; /* the child knows it, too */
 	/* In the child the parent is who is ours, or we. */
 	proc.parent_os_pid = proc.is_parent ? getpid() : parent_before;
 	atomic_store(&p->state, (uint64_t)SEG_SLOT_ALIVE | (uint64_t)proc.me << 8);
@@ -272,8 +274,6 @@ int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r)
 	pid_r->id = id;
 	if (how->os_pid_r)
 		*how->os_pid_r = pid;
-	if (ref_r)
-		ref_r->id = monitor;
 	return 0;
 }
 

@@ -11,6 +11,7 @@
  *	player_script.c  the node's first process: does the commands
  *	player_proc.c    bare processes
  *	player_worker.c  workers
+ *	player_task.c    tasks, streams of tasks
  *
  * Everything is allocated before the node is made and never freed, so a pointer to the scenario means the
  * same in every process.
@@ -62,6 +63,7 @@ enum verb {
 	V_RESTART_CHILD, V_DELETE_CHILD, V_WHICH, V_COUNT, V_ALIVE, V_WAIT, V_CALL, V_CAST, V_SEND,
 	V_SEND_AFTER, V_CANCEL_TIMER, V_STOP_SERVER, V_WHEREIS, V_REQUEST, V_PROC, V_LINK, V_UNLINK,
 	V_MONITOR, V_DEMONITOR, V_EXIT_SIGNAL,
+	V_ASYNC, V_ASYNC_NOLINK, V_AWAIT, V_YIELD, V_SHUTDOWN_TASK, V_START_TASK, V_ASYNC_STREAM,
 };
 
 struct command {
@@ -77,6 +79,7 @@ struct command {
 	int timeout_ms;
 	bool trap_exit;
 	long timer;                   /* which one, -1: it has no name */
+	struct task_command *task;    /* of the commands of player_task.c */
 };
 
 struct scenario {
@@ -100,9 +103,12 @@ void parse_scenario(const char *file);
 /* Reads a whole number. False: it is none, or out of bounds. */
 bool parse_number(const char *text, int64_t min, int64_t max, int64_t *number_r);
 
+/* Returns the number of a process's name; the script's is a mistake, as any other bad name. */
+uint32_t parse_actor(const char *name);
+
 /* --- names --- */
 
-enum role { ROLE_SCRIPT = 1, ROLE_WORKER, ROLE_SUPERVISOR, ROLE_PROC };
+enum role { ROLE_SCRIPT = 1, ROLE_WORKER, ROLE_SUPERVISOR, ROLE_PROC, ROLE_TASK };
 
 /* What is to be said when a process is gone. */
 enum life {
@@ -128,6 +134,8 @@ cop_pid names_last(uint32_t actor, enum role *role_r);
 void names_set_fate(uint32_t actor, enum fate fate, int64_t n, const struct command *cause);
 /* For how many inits something is settled. */
 int64_t names_fates_left(uint32_t actor);
+/* Counts a run of work that fails at first; which one this is. */
+int64_t names_runs(uint32_t actor);
 /* What this init does. */
 enum fate names_take_fate(uint32_t actor, const struct command **cause_r);
 
@@ -173,6 +181,21 @@ extern const struct cop_server_ops worker_ops;
 extern cop_pid script_pid;
 cop_proc_f script_main; /* its argument: the descriptor from which it reads indices of commands */
 cop_proc_f proc_main;   /* its argument: the command */
+
+/* --- tasks (player_task.c) --- */
+
+/* Of reading: whether it is WORK; a command's own part, one of its options, and whether there are all that it needs. */
+bool task_is_work(const char *work);
+void task_command_begin(struct command *c);
+bool task_option(struct command *c, const char *key, char *value);
+bool task_command_is_whole(const struct command *c);
+/* Whether a command is done by a task's owner, and who that is: an actor, 0 for nobody. */
+bool task_is_owners(enum verb verb);
+uint32_t task_owner(const struct command *c);
+/* Does it, in the owner; the result's text. */
+const char *task_obey(const struct command *c);
+/* `start_task`, by the script. */
+void task_start(const struct command *c);
 
 /* Crashes, as a raised exception does. */
 _Noreturn void crash(void);

@@ -27,6 +27,7 @@ struct actor {
 	_Atomic int role;
 	_Atomic int fate;
 	_Atomic int64_t fate_left;
+	_Atomic int64_t runs;
 	_Atomic(const struct command *) fate_cause;
 };
 
@@ -121,6 +122,11 @@ void names_set_fate(uint32_t actor, enum fate fate, int64_t n, const struct comm
 int64_t names_fates_left(uint32_t actor)
 {
 	return atomic_load(&shared->actors[actor].fate_left);
+}
+
+int64_t names_runs(uint32_t actor)
+{
+	return atomic_fetch_add(&shared->actors[actor].runs, 1) + 1;
 }
 
 enum fate names_take_fate(uint32_t actor, const struct command **cause_r)

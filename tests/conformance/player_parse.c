@@ -145,6 +145,11 @@ static uint32_t new_actor(const char *name)
 	return i;
 }
 
+uint32_t parse_actor(const char *name)
+{
+	return new_actor(name);
+}
+
 /* --- options --- */
 
 /* A token `key=value`, as the key is of small letters and underscores. */
@@ -282,13 +287,31 @@ static void set_node_option(struct node *node, char *option)
 	bad("unknown option %s", option);
 }
 
+/* Whether it is one of the words of a list. */
+static bool is_among(const char *word, const char *list)
+{
+	size_t len = strlen(word), n;
+
+	for (; *list; list += n + (list[n] == ' ')) {
+		n = strcspn(list, " ");
+		if (n == len && strncmp(word, list, n) == 0)
+			return true;
+	}
+	return false;
+}
+
 static void set_command_option(struct command *c, const char *allowed, char *option)
 {
 	char *value = strchr(option, '=');
 
 	*value++ = '\0';
-	if (strcmp(option, allowed) != 0)
+	if (!is_among(option, allowed))
 		bad("unknown option %s", option);
+	if (c->task) {
+		if (!task_option(c, option, value))
+			bad("%s: unknown value %s", option, value);
+		return;
+	}
 	if (strcmp(option, "trap_exit") == 0)
 		c->trap_exit = yes("trap_exit", value);
 	else if (strcmp(option, "as") == 0)
@@ -301,8 +324,8 @@ static void set_command_option(struct command *c, const char *allowed, char *opt
 
 static struct node *new_node(const char *kind, const char *name)
 {
-	static const char *const words[] = { "worker", "supervisor", "dynamic_supervisor", NULL };
-	static const enum node_kind is[] = { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC };
+	static const char *const words[] = { "worker", "supervisor", "dynamic_supervisor", "task_supervisor", NULL };
+	static const enum node_kind is[] = { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC, NODE_DYNAMIC };
 	struct node *n = must(calloc(1, sizeof *n));
 
 	n->kind = is[choice("kind", kind, words)];
@@ -378,8 +401,8 @@ static struct node *tree_line(struct node *above)
 static const struct syntax {
 	const char *name;
 	enum verb verb;
-	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer */
-	const char *option; /* "": none; of start_child those of its kind */
+	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer, W work */
+	const char *option; /* words; "": none; of start_child those of its kind */
 	int timeout_ms;
 } commands[] = {
 	{ "start", V_START, "", "", 0 },
@@ -411,6 +434,14 @@ static const struct syntax {
 	{ "monitor", V_MONITOR, "NN", "", 0 },
 	{ "demonitor", V_DEMONITOR, "NN", "", 0 },
 	{ "exit_signal", V_EXIT_SIGNAL, "NNR", "", 0 },
+	{ "async", V_ASYNC, "DW", "owner sup", 0 },
+	{ "async_nolink", V_ASYNC_NOLINK, "DW", "owner sup", 0 },
+	{ "await", V_AWAIT, "N", "timeout", 0 },
+	{ "yield", V_YIELD, "N", "timeout", 0 },
+	{ "shutdown_task", V_SHUTDOWN_TASK, "N", "timeout", 0 },
+	{ "start_task", V_START_TASK, "DW", "sup restart", 0 },
+	{ "async_stream", V_ASYNC_STREAM, "",
+	  "owner items max_concurrency ordered timeout on_timeout sup nolink take", 0 },
 };
 
 static const struct syntax *syntax_of(const char *verb)
@@ -459,6 +490,11 @@ static void take_word(struct command *c, char type, const char *word, const char
 	case 'T':
 		c->number = ms("time", word);
 		break;
+	case 'W':
+		if (!task_is_work(word))
+			bad("bad work %s", word);
+		c->msg = word;
+		break;
 	case 'C':
 		c->number = number("count", word, 0, INT64_MAX);
 		break;
@@ -498,6 +534,8 @@ static void script_line(void)
 	struct command c = { .verb = s->verb, .line = line_no, .timeout_ms = s->timeout_ms, .timer = -1 };
 	size_t i, names = 0;
 
+	if (c.verb >= V_ASYNC && c.verb <= V_ASYNC_STREAM)
+		task_command_begin(&c);
 	c.text = joined_tokens();
 	check_words(s);
 	for (i = 1; i < n_tokens; i++)
@@ -510,6 +548,8 @@ static void script_line(void)
 			else
 				set_command_option(&c, s->option, line_token[i]);
 		}
+	if (c.task && !task_command_is_whole(&c))
+		bad("%s lacks an option, or has one too many", s->name);
 	if (s->verb == V_START || s->verb == V_STOP) {
 		if (scenario.top == NULL)
 			bad("there is no tree");

@@ -99,7 +99,9 @@ static void obey(const struct order *order)
 		do_request(c);
 		return;
 	}
-	if (c->verb == V_LINK)
+	if (task_is_owners(c->verb))
+		result = task_obey(c);
+	else if (c->verb == V_LINK)
 		result = do_link(order->target);
 	else if (c->verb == V_UNLINK)
 		result = do_unlink(order->target);

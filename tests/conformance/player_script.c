@@ -201,7 +201,7 @@ static void do_exit(const struct command *c)
 		cop_send(cop_to(pid), TAG_EXIT, &c->reason, sizeof c->reason);
 	else if (role == ROLE_WORKER)
 		cop_server_cast(cop_to(pid), TAG_EXIT, &c->reason, sizeof c->reason);
-	else
+	else if (role != ROLE_TASK) /* which reads no messages */
 		impossible(c, "%s is neither a worker nor a bare process", name(c, 0));
 	emit_result("ok");
 }
@@ -498,6 +498,23 @@ static void do_between(const struct command *c)
 	answer_of(c, pid, ref);
 }
 
+/* What a task's owner does. */
+static void do_tasks(const struct command *c)
+{
+	struct order order = { .command = (uint32_t)(c - scenario.commands) };
+	uint32_t owner = task_owner(c);
+	enum role role;
+	cop_pid pid = names_last(owner, &role);
+	cop_ref ref;
+
+	if (owner == ACTOR_SCRIPT || role != ROLE_PROC)
+		impossible(c, "there is no such owner");
+	ref = cop_monitor(cop_to(pid));
+	if (cop_send(cop_to(pid), TAG_ORDER, &order, sizeof order) < 0)
+		impossible(c, "unable to send: %m");
+	answer_of(c, pid, ref);
+}
+
 static void do_wait(const struct command *c)
 {
 	cop_sleep((int)c->number);
@@ -573,6 +590,17 @@ static void do_command(const struct command *c)
 	case V_DEMONITOR:
 	case V_EXIT_SIGNAL:
 		do_between(c);
+		break;
+	case V_START_TASK:
+		task_start(c);
+		break;
+	case V_ASYNC:
+	case V_ASYNC_NOLINK:
+	case V_AWAIT:
+	case V_YIELD:
+	case V_SHUTDOWN_TASK:
+	case V_ASYNC_STREAM:
+		do_tasks(c);
 		break;
 	}
 }

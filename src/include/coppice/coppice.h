@@ -11,6 +11,7 @@
 #include <coppice/process.h>
 #include <coppice/server.h>
 #include <coppice/supervisor.h>
+#include <coppice/task.h>
 #include <coppice/version.h>
 
 #endif
