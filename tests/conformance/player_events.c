@@ -131,6 +131,9 @@ const char *start_word(const struct cop_exit *reason, bool as_child, char word[C
 	for (i = 0; i < sizeof of_specs / sizeof of_specs[0]; i++)
 		if (strcmp(word, of_specs[i]) == 0)
 			return as_child ? "crash" : "start_spec";
+	/* Elixir's raise in the one who starts it. */
+	if (strcmp(word, "unknown_registry") == 0 || strcmp(word, "bad_name") == 0)
+		return "crash";
 	return as_child && strcmp(word, "shutdown") == 0 ? "shutdown:child" : word;
 }
 
