@@ -203,10 +203,10 @@ void order_proc(const struct command *c, int i);
 void do_registry(const struct command *c);
 /* What a bare process does; returns the result. */
 const char *registry_obey(const struct command *c);
-/* How a server of that name is reached. */
-struct cop_dest address_of(uint32_t actor);
+/* How a server of that name is reached when it is the turn of command c. */
+struct cop_dest address_of(const struct command *c, uint32_t actor);
 /* Tells whether that is through a registry that is not there: Elixir's raises then. */
-bool address_is_unknown(uint32_t actor);
+bool address_is_unknown(const struct command *c, uint32_t actor);
 
 /* Crashes, as a raised exception does. */
 _Noreturn void crash(void);

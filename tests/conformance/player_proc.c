@@ -78,9 +78,9 @@ static void do_request(const struct command *c)
 	char word[LINE_LEN_MAX];
 	struct cop_response response;
 
-	if (address_is_unknown(c->name[1]))
+	if (address_is_unknown(c, c->name[1]))
 		crash();
-	if (cop_server_call(address_of(c->name[1]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms,
+	if (cop_server_call(address_of(c, c->name[1]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms,
 		&response) < 0) {
 		if (errno == EMSGSIZE || errno == ENOMEM)
 			emit_impossible("line %d: unable to call: %m", c->line);

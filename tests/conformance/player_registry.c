@@ -43,29 +43,40 @@ static _Noreturn void failed(const struct command *c)
 
 /* --- names through a registry --- */
 
-static const struct cop_via *via_of(uint32_t actor)
+static bool is_of_tree(const struct node *n)
 {
-	enum role role;
+	return n->depth > 0;
+}
+
+/* The name of a server that was to be started before this command. */
+static const struct cop_via *via_of(const struct command *now, uint32_t actor)
+{
+	const struct command *c;
 	size_t i;
 
-	if (cop_pid_is(names_last(actor, &role), COP_NOPID))
-		return NULL; /* it was never started: nobody knows */
-	for (i = 0; i < scenario.n_nodes; i++)
-		if (scenario.nodes[i]->actor == actor && scenario.nodes[i]->child.via)
-			return scenario.nodes[i]->child.via;
+	for (c = now; c > scenario.commands; c--) {
+		const struct node *n = c[-1].node;
+
+		if (n && n->actor == actor && n->child.via)
+			return n->child.via;
+		for (i = 0; c[-1].verb == V_START && i < scenario.n_nodes; i++)
+			if (is_of_tree(scenario.nodes[i]) && scenario.nodes[i]->actor == actor &&
+				scenario.nodes[i]->child.via)
+				return scenario.nodes[i]->child.via;
+	}
 	return NULL;
 }
 
-struct cop_dest address_of(uint32_t actor)
+struct cop_dest address_of(const struct command *c, uint32_t actor)
 {
-	const struct cop_via *via = via_of(actor);
+	const struct cop_via *via = via_of(c, actor);
 
 	return via ? cop_via(via) : cop_named(scenario.actors[actor]);
 }
 
-bool address_is_unknown(uint32_t actor)
+bool address_is_unknown(const struct command *c, uint32_t actor)
 {
-	const struct cop_via *via = via_of(actor);
+	const struct cop_via *via = via_of(c, actor);
 
 	return via && cop_registry_count(via->registry) < 0 && errno == ENOENT;
 }

@@ -118,9 +118,9 @@ static void call_main(void *arg)
 	struct cop_response response;
 
 	cop_set_label(".call");
-	if (address_is_unknown(c->name[0]))
+	if (address_is_unknown(c, c->name[0]))
 		crash();
-	if (cop_server_call(address_of(c->name[0]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms, &response) < 0) {
+	if (cop_server_call(address_of(c, c->name[0]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms, &response) < 0) {
 		if (!call_failed())
 			impossible(c, "unable to call: %m");
 		tell_failure(&response.reason);
@@ -137,9 +137,9 @@ static void stop_main(void *arg)
 	struct cop_exit actual = cop_exit_make(COP_EXIT_NORMAL, 0);
 
 	cop_set_label(".stop");
-	if (address_is_unknown(c->name[0]))
+	if (address_is_unknown(c, c->name[0]))
 		crash();
-	if (cop_server_stop(address_of(c->name[0]), &c->reason, c->timeout_ms, &actual) == 0) {
+	if (cop_server_stop(address_of(c, c->name[0]), &c->reason, c->timeout_ms, &actual) == 0) {
 		tell("ok", 2);
 		return;
 	}
@@ -450,7 +450,7 @@ static void do_count(const struct command *c)
 static void do_send(const struct command *c)
 {
 	if (c->verb == V_CAST)
-		cop_server_cast(address_of(c->name[0]), TAG_MSG, c->msg, strlen(c->msg));
+		cop_server_cast(address_of(c, c->name[0]), TAG_MSG, c->msg, strlen(c->msg));
 	else if (cop_send(cop_to(pid_of(c, 0)), TAG_MSG, c->msg, strlen(c->msg)) < 0)
 		impossible(c, "unable to send: %m");
 	emit_result("ok");
@@ -509,9 +509,9 @@ void order_proc(const struct command *c, int i)
 	order_with(c, proc_of(c, i), COP_NOPID);
 }
 
-static bool is_there(uint32_t actor)
+static bool is_there(const struct command *c)
 {
-	struct cop_dest to = address_of(actor);
+	struct cop_dest to = address_of(c, c->name[0]);
 
 	return !cop_pid_is(to.via ? cop_registry_whereis(to.via->registry, to.via->key) : cop_whereis(to.name), COP_NOPID);
 }
@@ -578,7 +578,7 @@ static void do_command(const struct command *c)
 		emit_result("%s", cop_cancel_timer(timers[c->timer]) >= 0 ? "left" : "false");
 		break;
 	case V_WHEREIS:
-		emit_result("%s", is_there(c->name[0]) ? "yes" : "no");
+		emit_result("%s", is_there(c) ? "yes" : "no");
 		break;
 	case V_REQUEST:
 		do_request(c);
