@@ -248,6 +248,7 @@ static void slot_renew(struct seg *s, uint32_t i)
 	atomic_store(&p->cpu, 0);
 	atomic_store(&p->trap, 0);
 	atomic_store(&p->user, 0);
+	atomic_store(&p->table, 0);
 	atomic_store(&p->exit_claim, SEG_EXIT_NONE);
 	p->flags = 0;
 	p->label[0] = '\0';

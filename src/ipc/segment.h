@@ -140,6 +140,7 @@ struct seg_slot {
 	_Atomic uint32_t user;         /* of a partition supervisor: how many; of a partition: which + 1 */
 	uint32_t flags;                /* SEG_IS_* */
 	_Atomic uint64_t name_claim;   /* id of who is naming it */
+	_Atomic uint64_t table;        /* of a registry's partition: where its table is (otp/registry_table.h) */
 
 	/* the mailbox: the receiver's line */
 	_Alignas(2 * SEG_LINE) _Atomic uint64_t inbox; /* SEG_INBOX() */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "otp/registry_private.h"
 #include "otp/server.h"
 #include "proc/proc.h"
 
@@ -97,7 +98,7 @@ static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t le
 			pool_put(n);
 		if (w->server != 0)
 			return fail(reason_r, word("calling_self"), EDEADLK);
-		return fail(reason_r, noproc, server.name ? ENOENT : ESRCH);
+		return fail(reason_r, noproc, proc_is_named(server) ? ENOENT : ESRCH);
 	}
 	if (!n)
 		n = request_node(NODE_CALL, tag, data, len, 0);
@@ -490,13 +491,23 @@ static enum cop_start start(const struct cop_server_ops *ops, const struct cop_s
 {
 	static const struct cop_server_options none;
 	struct server_spec s = { .ops = ops };
+	enum cop_start how;
 
 	if (!o)
 		o = &none;
 	s.start = (struct server_start){ .name = o->name, .arg = o->arg, .arg_size = o->arg_size,
-		.hibernate_after_ms = o->hibernate_after_ms };
-	return server_start_process(server_process, &s, link, false, o->name, o->name ? o->name : ops->name,
+		.hibernate_after_ms = o->hibernate_after_ms, .via = o->via };
+	PROC_REQUIRE();
+	memset(r, 0, sizeof *r);
+	if (o->via && (r->pid.id = proc_resolve(cop_via(o->via))) != 0)
+		return not_started(r, word("already_started"), EEXIST);
+	how = server_start_process(server_process, &s, link, false, o->name, o->name ? o->name : ops->name,
 	    o->timeout_ms == 0 ? COP_INFINITY : o->timeout_ms, r);
+	if (how == COP_NOT_STARTED && errno == EEXIST && o->via && r->pid.id == 0) {
+		r->pid.id = proc_resolve(cop_via(o->via));
+		errno = EEXIST;
+	}
+	return how;
 }
 
 enum cop_start cop_server_start_link(const struct cop_server_ops *ops, const struct cop_server_options *options,

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/diag.h"
 #include "base/fds.h"
+#include "otp/registry_private.h"
 #include "otp/server.h"
 #include "proc/proc.h"
 
@@ -31,6 +32,7 @@ static struct {
 	uint64_t request_from, request_ref;
 	struct seg_node *last_reply; /* of cop_stop_reply(), while terminate runs */
 	struct cop_exit reason;    /* of the last cop_stop() */
+	const struct cop_via *via; /* its name in a registry; NULL */
 } server;
 
 /* --- what comes next --- */
@@ -385,6 +387,7 @@ void server_ack(enum cop_start how, const struct cop_exit *reason)
 static void give_up_name(void)
 {
 	proc_unname(proc.me);
+	registry_give_up_name(server.via);
 }
 
 /* cop_exit() in init: the start has failed. */
@@ -421,6 +424,11 @@ int server_take_name(const char *name, struct cop_started *started_r)
 	return -1;
 }
 
+int server_take_names(const char *name, const struct cop_via *via, struct cop_started *started_r)
+{
+	return server_take_name(name, started_r) < 0 ? -1 : registry_take_name(via, started_r);
+}
+
 _Noreturn void server_run(const struct cop_server_ops *ops, const struct server_start *start)
 {
 	struct cop_started failed;
@@ -429,7 +437,8 @@ _Noreturn void server_run(const struct cop_server_ops *ops, const struct server_
 	server.ops = ops;
 	server.hibernate_after_ms = start->hibernate_after_ms;
 	proc.exiting = exit_in_init;
-	if (server_take_name(start->name, &failed) < 0) {
+	server.via = start->via;
+	if (server_take_names(start->name, start->via, &failed) < 0) {
 		server_ack(COP_NOT_STARTED, &failed.reason);
 		proc_die(&failed.reason);
 	}

@@ -23,6 +23,7 @@ struct server_start {
 	const void *arg;
 	size_t arg_size;
 	int hibernate_after_ms;
+	const struct cop_via *via;
 };
 
 /* Becomes the server: name, init, ack, loop. */
@@ -31,6 +32,8 @@ _Noreturn void server_run(const struct cop_server_ops *ops, const struct server_
 void server_ack(enum cop_start how, const struct cop_exit *reason);
 /* Registers the calling process; -1 with the reason. */
 int server_take_name(const char *name, struct cop_started *started_r);
+/* The same, and in a registry; either may be NULL. */
+int server_take_names(const char *name, const struct cop_via *via, struct cop_started *started_r);
 /* Spawns f(arg), linked or not, and waits for its ack; name is looked up before (NULL: none). timeout_ms < 0: for
  * ever. As cop_server_start_link(). */
 enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool supervisor, const char *name,

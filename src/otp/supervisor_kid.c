@@ -233,7 +233,7 @@ static void run_function(const struct cop_child *c)
 {
 	struct cop_started failed;
 
-	if (server_take_name(c->name, &failed) < 0) {
+	if (server_take_names(c->name, c->via, &failed) < 0) {
 		server_ack(COP_NOT_STARTED, &failed.reason);
 		proc_die(&failed.reason);
 	}
@@ -245,7 +245,8 @@ static void child_process(void *arg)
 {
 	struct birth *b = arg;
 	const struct cop_child *c = b->spec;
-	struct server_start start = { .name = c->name, .arg = c->arg, .arg_size = c->arg_size };
+	struct server_start start = { .name = c->name, .arg = c->arg, .arg_size = c->arg_size,
+		.via = c->via };
 
 	close_supervisors(b->sv);
 	prctl(PR_SET_CHILD_SUBREAPER, c->supervisor != NULL);

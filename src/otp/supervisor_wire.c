@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <coppice/registry.h>
+
 #include "base/wire.h"
 #include "otp/supervisor_private.h"
 
@@ -125,6 +127,23 @@ static void put_exec(struct wire_out *w, const char *const *exec)
 		wire_put_str(w, exec[i]);
 }
 
+static void put_term(struct wire_out *w, const struct cop_term *t)
+{
+	wire_put_u8(w, t->type);
+	wire_put_u64(w, t->type == COP_TERM_PID ? t->pid.id : (uint64_t)t->number);
+	wire_put_bytes(w, t->type == COP_TERM_BYTES && t->len ? t->data : "", t->type == COP_TERM_BYTES ? t->len : 0);
+}
+
+static void put_via(struct wire_out *w, const struct cop_via *via)
+{
+	wire_put_u8(w, via != NULL);
+	if (!via)
+		return;
+	wire_put_str(w, via->registry);
+	put_term(w, &via->key);
+	put_term(w, &via->value);
+}
+
 static void put_child(struct wire_out *w, const struct cop_child *c, int depth)
 {
 	if (depth > DEPTH_MAX) {
@@ -141,6 +160,7 @@ static void put_child(struct wire_out *w, const struct cop_child *c, int depth)
 	wire_put_u64(w, (uintptr_t)c->run);
 	wire_put_bytes(w, c->arg ? c->arg : "", c->arg ? c->arg_size : 0);
 	wire_put_u8(w, c->arg != NULL);
+	put_via(w, c->via);
 	wire_put_u8(w, (uint8_t)(c->supervisor ? 1 : c->exec ? 2 : 0));
 	if (c->supervisor)
 		put_supervisor(w, c->supervisor, depth);
@@ -254,6 +274,33 @@ static const char *const *get_exec(struct reader *r)
 	return exec;
 }
 
+static struct cop_term get_term(struct reader *r)
+{
+	struct cop_term t = { .type = wire_get_u8(&r->in) };
+	uint64_t number = wire_get_u64(&r->in);
+
+	t.number = (int64_t)number;
+	t.pid.id = number;
+	t.data = get_bytes(r, &t.len);
+	r->in.bad |= t.type > COP_TERM_BYTES;
+	return t;
+}
+
+static const struct cop_via *get_via(struct reader *r)
+{
+	struct cop_via *via;
+
+	if (!wire_get_u8(&r->in))
+		return NULL;
+	via = make(r, sizeof *via);
+	if (!via)
+		return NULL;
+	via->registry = get_string(r);
+	via->key = get_term(r);
+	via->value = get_term(r);
+	return via;
+}
+
 static void get_child(struct reader *r, struct cop_child *c, int depth)
 {
 	uint64_t server, run;
@@ -277,6 +324,7 @@ static void get_child(struct reader *r, struct cop_child *c, int depth)
 	c->arg = get_bytes(r, &c->arg_size);
 	if (!wire_get_u8(&r->in))
 		c->arg = NULL;
+	c->via = get_via(r);
 	kind = wire_get_u8(&r->in);
 	if (r->in.bad || !is_known(server) || !is_known(run)) {
 		r->in.bad = true;

@@ -207,9 +207,21 @@ bool proc_is_monitored(cop_ref ref);
 /* Puts a message of the library's own into the queue. */
 void proc_put_local(enum proc_kind kind, uint64_t from, uint64_t ref, const struct cop_exit *reason);
 
+/* Links with a process that the caller is not linked with, without looking for that: for those with very many links.
+ * The link's reference, or 0: it is gone (ESRCH), or ENOMEM. */
+uint64_t proc_link_new(uint64_t with);
+/* Undoes that one, as cop_unlink(). */
+void proc_unlink_ref(uint64_t ref);
+
 /* --- send.c --- */
 /* Resolves; 0 if there is no such name. */
 uint64_t proc_resolve(struct cop_dest to);
+/* Who has a name in a registry, which a layer above keeps; it sets this before it makes such a destination. */
+extern uint64_t (*proc_resolve_via)(const struct cop_via *via);
+static inline bool proc_is_named(struct cop_dest to)
+{
+	return to.name || to.via;
+}
 /* A node for len bytes, waiting for room in the quota unless COP_NOWAIT. NULL with errno. */
 struct seg_node *proc_node(size_t len, unsigned flags);
 /* Sends a node, whose kind, ref, tag, len and data are set, to a process. It is freed if that is gone. false: is

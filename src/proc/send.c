@@ -14,8 +14,12 @@
 
 #define FULL_WAIT_MS 20 /* a full mailbox is looked at again; its owner wakes us before */
 
+uint64_t (*proc_resolve_via)(const struct cop_via *via);
+
 uint64_t proc_resolve(struct cop_dest to)
 {
+	if (to.via)
+		return proc_resolve_via ? proc_resolve_via(to.via) : 0;
 	return to.name ? cop_whereis(to.name).id : to.pid.id;
 }
 
@@ -197,7 +201,7 @@ int cop_msg_send(struct cop_dest to, uint32_t tag, void *data, unsigned flags)
 
 	PROC_REQUIRE();
 	id = proc_resolve(to);
-	if (id == 0 && to.name) {
+	if (id == 0 && proc_is_named(to)) {
 		pool_put(n);
 		errno = ENOENT;
 		return -1;

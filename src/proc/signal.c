@@ -140,30 +140,41 @@ void proc_put_local(enum proc_kind kind, uint64_t from, uint64_t ref, const stru
 	put_local(&proc.queue, kind, from, ref, reason);
 }
 
-int cop_link(cop_pid with)
+uint64_t proc_link_new(uint64_t with)
 {
-	struct cop_exit noproc = cop_exit_make(COP_EXIT_NOPROC, 0);
 	struct seg_node *theirs, *mine;
 	uint64_t ref;
 	uint32_t ti;
 
-	PROC_REQUIRE();
-	(void)proc_take();
-	if (with.id == proc.id || is_linked_with(with.id))
-		return 0;
-	if (seg_is_there(&proc.seg, with.id)) {
-		ti = proc_make_pair(NODE_LINK, with.id, &ref);
-		if (ti == 0)
-			return -1;
-		theirs = seg_node(&proc.seg, ti);
-		if (proc_send_quiet(with.id, theirs) == PROC_SENT)
+	if (seg_is_there(&proc.seg, with)) {
+		ti = proc_make_pair(NODE_LINK, with, &ref);
+		if (ti == 0) {
+			errno = ENOMEM;
 			return 0;
+		}
+		theirs = seg_node(&proc.seg, ti);
+		if (proc_send_quiet(with, theirs) == PROC_SENT)
+			return ref;
 		mine = proc_half((uint32_t)ref, ref, proc.id, HELD_LINK);
 		if (mine) {
 			proc_unhold(proc.slot, mine);
 			pool_put(mine);
 		}
 	}
+	errno = ESRCH;
+	return 0;
+}
+
+int cop_link(cop_pid with)
+{
+	struct cop_exit noproc = cop_exit_make(COP_EXIT_NOPROC, 0);
+
+	PROC_REQUIRE();
+	(void)proc_take();
+	if (with.id == proc.id || is_linked_with(with.id) || proc_link_new(with.id) != 0)
+		return 0;
+	if (errno == ENOMEM)
+		return -1;
 	if (atomic_load(&proc.slot->trap)) {
 		proc_put_local(NODE_EXIT, with.id, 0, &noproc);
 		return 0;
@@ -196,6 +207,16 @@ static void undo(struct seg_node *n, enum proc_kind signal)
 	if (proc_send_quiet(other, n) == PROC_GONE && signal == NODE_UNLINK)
 		wait_until_buried(other);
 	atomic_store_explicit(&turn->to, 0, memory_order_release);
+}
+
+void proc_unlink_ref(uint64_t ref)
+{
+	struct seg_node *n;
+
+	(void)proc_take(); /* the other side may have undone it */
+	n = proc_half((uint32_t)ref, ref, proc.id, HELD_LINK);
+	if (n)
+		undo(n, NODE_UNLINK);
 }
 
 void cop_unlink(cop_pid with)

@@ -174,6 +174,8 @@ cop_ref cop_send_after(struct cop_dest to, uint32_t tag, const void *data, size_
 	struct seg_node *n;
 
 	PROC_REQUIRE();
+	if (to.via)
+		to = cop_to((cop_pid){ proc_resolve(to) });
 	if (ms < 0 || ms > INT64_MAX / 2000000 || (to.name && strlen(to.name) >= sizeof head.name)) {
 		errno = EINVAL;
 		return COP_NOREF;

@@ -12,6 +12,7 @@
  *	player_proc.c    bare processes
  *	player_worker.c  workers
  *	player_task.c    tasks, streams of tasks
+ *	player_registry.c registries and agents
  *
  * Everything is allocated before the node is made and never freed, so a pointer to the scenario means the
  * same in every process.
@@ -23,9 +24,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <coppice/agent.h>
 #include <coppice/message.h>
 #include <coppice/node.h>
 #include <coppice/process.h>
+#include <coppice/registry.h>
 #include <coppice/server.h>
 #include <coppice/supervisor.h>
 
@@ -39,7 +42,10 @@ enum {
 
 /* --- the scenario --- */
 
-enum node_kind { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC };
+enum node_kind {
+	NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC,
+	NODE_REGISTRY,
+};
 
 /* A line of the tree, or what start_child starts. */
 struct node {
@@ -56,6 +62,7 @@ struct node {
 	int64_t initial;
 	struct cop_child child;       /* what a supervisor is told of it */
 	struct cop_supervisor spec;   /* what it is told itself, if it is one */
+	struct cop_via via;           /* of a worker: child.via points to it if it has such a name */
 };
 
 enum verb {
@@ -64,6 +71,8 @@ enum verb {
 	V_SEND_AFTER, V_CANCEL_TIMER, V_STOP_SERVER, V_WHEREIS, V_REQUEST, V_PROC, V_LINK, V_UNLINK,
 	V_MONITOR, V_DEMONITOR, V_EXIT_SIGNAL,
 	V_ASYNC, V_ASYNC_NOLINK, V_AWAIT, V_YIELD, V_SHUTDOWN_TASK, V_START_TASK, V_ASYNC_STREAM,
+	V_REGISTER, V_UNREGISTER, V_UPDATE_VALUE, V_LOOKUP, V_MATCH, V_KEYS, V_SELECT, V_COUNT_KEYS, V_DISPATCH,
+	V_AGENT, V_AGENT_GET, V_AGENT_UPDATE, V_AGENT_GET_AND_UPDATE, V_AGENT_CAST, V_AGENT_STOP,
 };
 
 struct command {
@@ -72,6 +81,7 @@ struct command {
 	const char *text;             /* its tokens joined by one space */
 	uint32_t name[2];             /* actors, in the order of the words */
 	const char *msg;
+	const char *value;            /* of registries and agents; msg is the key */
 	int64_t number;               /* milliseconds, or how often */
 	const char *reason_text;
 	struct cop_exit reason;
@@ -108,7 +118,7 @@ uint32_t parse_actor(const char *name);
 
 /* --- names --- */
 
-enum role { ROLE_SCRIPT = 1, ROLE_WORKER, ROLE_SUPERVISOR, ROLE_PROC, ROLE_TASK };
+enum role { ROLE_SCRIPT = 1, ROLE_WORKER, ROLE_SUPERVISOR, ROLE_PROC, ROLE_TASK, ROLE_AGENT };
 
 /* What is to be said when a process is gone. */
 enum life {
@@ -196,6 +206,26 @@ uint32_t task_owner(const struct command *c);
 const char *task_obey(const struct command *c);
 /* `start_task`, by the script. */
 void task_start(const struct command *c);
+/* --- the script's, for commands in other files --- */
+
+/* Ends the script, and with it the node. */
+_Noreturn void impossible(const struct command *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Has a process do it, which answers with tell() or tell_failure(). */
+void spawned(const struct command *c, cop_proc_f *f);
+void tell(const char *text, size_t len);
+void tell_failure(const struct cop_exit *reason);
+/* Has the bare process that is the command's i-th name do it, and writes the result that it answers. */
+void order_proc(const struct command *c, int i);
+
+/* --- player_registry.c --- */
+
+void do_registry(const struct command *c);
+/* What a bare process does; returns the result. */
+const char *registry_obey(const struct command *c);
+/* How a server of that name is reached when it is the turn of command c. */
+struct cop_dest address_of(const struct command *c, uint32_t actor);
+/* Tells whether that is through a registry that is not there: Elixir's raises then. */
+bool address_is_unknown(const struct command *c, uint32_t actor);
 
 /* Crashes, as a raised exception does. */
 _Noreturn void crash(void);

@@ -131,6 +131,9 @@ const char *start_word(const struct cop_exit *reason, bool as_child, char word[C
 	for (i = 0; i < sizeof of_specs / sizeof of_specs[0]; i++)
 		if (strcmp(word, of_specs[i]) == 0)
 			return as_child ? "crash" : "start_spec";
+	/* Elixir's raise in the one who starts it. */
+	if (strcmp(word, "unknown_registry") == 0 || strcmp(word, "bad_name") == 0)
+		return "crash";
 	return as_child && strcmp(word, "shutdown") == 0 ? "shutdown:child" : word;
 }
 
@@ -149,12 +152,27 @@ static bool actor_of(const char *label, uint32_t *actor_r)
 	return false;
 }
 
+/* What kind of supervisor has that name in the scenario. */
+static bool is_registry(uint32_t actor)
+{
+	size_t i;
+
+	for (i = 0; i < scenario.n_nodes; i++)
+		if (scenario.nodes[i]->actor == actor)
+			return scenario.nodes[i]->kind == NODE_REGISTRY;
+	return false;
+}
+
 static void on_init(const struct cop_report *r)
 {
 	uint32_t actor;
 
 	if (!actor_of(r->label, &actor))
 		return;
+	if (is_registry(actor)) { /* which is said to begin when it has begun */
+		names_enter(actor, ROLE_SUPERVISOR, r->pid, LIFE_SILENT);
+		return;
+	}
 	names_enter(actor, ROLE_SUPERVISOR, r->pid, LIFE_STARTING);
 	emit_now("init %s", scenario.actors[actor]);
 }
@@ -172,6 +190,8 @@ static void on_init_failed(const struct cop_report *r)
 			return;
 	}
 	names_set_life(r->pid, LIFE_SILENT);
+	if (is_registry(actor))
+		return;
 	emit_now("init_fail %s %s", scenario.actors[actor], start_word(&r->reason, false, word));
 }
 
@@ -198,6 +218,10 @@ static void on_progress(const struct cop_report *r)
 
 	if (names_find(r->child_pid, &actor, &life) && life == LIFE_STARTING)
 		names_set_life(r->child_pid, LIFE_UP);
+	if (names_find(r->pid, &actor, &life) && life == LIFE_SILENT && is_registry(actor)) {
+		names_set_life(r->pid, LIFE_UP);
+		emit_now("init %s", scenario.actors[actor]);
+	}
 }
 
 void events_report(const struct cop_report *r)

@@ -251,8 +251,39 @@ static void set_max_children(struct node *n, const char *value)
 	n->spec.max_children = strcmp(value, "infinity") == 0 ? 0 : limit("max_children", value);
 }
 
+static void make_registry(struct node *n, enum cop_keys keys)
+{
+	struct cop_registry r = { .name = scenario.actors[n->actor], .keys = (uint8_t)keys };
+	const struct cop_supervisor *s = cop_registry_supervisor(&r);
+
+	if (s == NULL)
+		bad("the name %s is too long", r.name);
+	n->spec = *s; /* what it points to stays, as everything does */
+}
+
+static void set_keys(struct node *n, const char *value)
+{
+	static const char *const words[] = { "unique", "duplicate", NULL };
+	static const enum cop_keys is[] = { COP_UNIQUE, COP_DUPLICATE };
+
+	make_registry(n, is[choice("keys", value, words)]);
+}
+
+static void set_via(struct node *n, const char *value)
+{
+	char *registry = strdup(value), *key = registry ? strchr(registry, ':') : NULL;
+
+	if (key == NULL || key[1] == '\0')
+		bad("via: %s is no registry and key", value);
+	*key++ = '\0';
+	n->via = (struct cop_via){ .registry = scenario.actors[new_actor(registry)], .key = cop_text(key),
+		.value = cop_nil() };
+	n->child.name = NULL;
+	n->child.via = &n->via;
+}
+
 #define OF(kind) (1u << (kind))
-#define OF_ANY (OF(NODE_WORKER) | OF(NODE_SUPERVISOR) | OF(NODE_DYNAMIC))
+#define OF_ANY (OF(NODE_WORKER) | OF(NODE_SUPERVISOR) | OF(NODE_DYNAMIC) | OF(NODE_REGISTRY))
 
 static void set_node_option(struct node *node, char *option)
 {
@@ -274,6 +305,8 @@ static void set_node_option(struct node *node, char *option)
 		{ "max_restarts", OF(NODE_SUPERVISOR) | OF(NODE_DYNAMIC), set_max_restarts },
 		{ "max_seconds", OF(NODE_SUPERVISOR) | OF(NODE_DYNAMIC), set_max_seconds },
 		{ "max_children", OF(NODE_DYNAMIC), set_max_children },
+		{ "keys", OF(NODE_REGISTRY), set_keys },
+		{ "via", OF(NODE_WORKER), set_via },
 	};
 	char *value = strchr(option, '=');
 	size_t i;
@@ -324,8 +357,9 @@ static void set_command_option(struct command *c, const char *allowed, char *opt
 
 static struct node *new_node(const char *kind, const char *name)
 {
-	static const char *const words[] = { "worker", "supervisor", "dynamic_supervisor", "task_supervisor", NULL };
-	static const enum node_kind is[] = { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC, NODE_DYNAMIC };
+	static const char *const words[] = { "worker", "supervisor", "dynamic_supervisor", "task_supervisor", "registry",
+		NULL };
+	static const enum node_kind is[] = { NODE_WORKER, NODE_SUPERVISOR, NODE_DYNAMIC, NODE_DYNAMIC, NODE_REGISTRY };
 	struct node *n = must(calloc(1, sizeof *n));
 
 	n->kind = is[choice("kind", kind, words)];
@@ -343,6 +377,8 @@ static struct node *new_node(const char *kind, const char *name)
 		n->child.supervisor = &n->spec;
 		n->spec.name = name;
 		n->spec.dynamic = n->kind == NODE_DYNAMIC;
+		if (n->kind == NODE_REGISTRY)
+			make_registry(n, COP_UNIQUE);
 	}
 	return n;
 }
@@ -401,7 +437,8 @@ static struct node *tree_line(struct node *above)
 static const struct syntax {
 	const char *name;
 	enum verb verb;
-	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer, W work */
+	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer, W work,
+	                       V value */
 	const char *option; /* words; "": none; of start_child those of its kind */
 	int timeout_ms;
 } commands[] = {
@@ -442,6 +479,21 @@ static const struct syntax {
 	{ "start_task", V_START_TASK, "DW", "sup restart", 0 },
 	{ "async_stream", V_ASYNC_STREAM, "",
 	  "owner items max_concurrency ordered timeout on_timeout sup nolink take", 0 },
+	{ "register", V_REGISTER, "NNMV", "", 0 },
+	{ "unregister", V_UNREGISTER, "NNM", "", 0 },
+	{ "update_value", V_UPDATE_VALUE, "NNMV", "", 0 },
+	{ "lookup", V_LOOKUP, "NM", "", 0 },
+	{ "match", V_MATCH, "NMV", "", 0 },
+	{ "keys", V_KEYS, "NN", "", 0 },
+	{ "select", V_SELECT, "NV", "", 0 },
+	{ "count_keys", V_COUNT_KEYS, "N", "", 0 },
+	{ "dispatch", V_DISPATCH, "NMV", "", 0 },
+	{ "agent", V_AGENT, "DV", "", 0 },
+	{ "agent_get", V_AGENT_GET, "N", "", 0 },
+	{ "agent_update", V_AGENT_UPDATE, "NV", "", 0 },
+	{ "agent_get_and_update", V_AGENT_GET_AND_UPDATE, "NV", "", 0 },
+	{ "agent_cast", V_AGENT_CAST, "NV", "", 0 },
+	{ "agent_stop", V_AGENT_STOP, "N", "", COP_INFINITY },
 };
 
 static const struct syntax *syntax_of(const char *verb)
@@ -497,6 +549,9 @@ static void take_word(struct command *c, char type, const char *word, const char
 		break;
 	case 'C':
 		c->number = number("count", word, 0, INT64_MAX);
+		break;
+	case 'V':
+		c->value = word;
 		break;
 	case 'A':
 		c->timer = known_timer(word);

@@ -78,7 +78,9 @@ static void do_request(const struct command *c)
 	char word[LINE_LEN_MAX];
 	struct cop_response response;
 
-	if (cop_server_call(cop_named(scenario.actors[c->name[1]]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms,
+	if (address_is_unknown(c, c->name[1]))
+		crash();
+	if (cop_server_call(address_of(c, c->name[1]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms,
 		&response) < 0) {
 		if (errno == EMSGSIZE || errno == ENOMEM)
 			emit_impossible("line %d: unable to call: %m", c->line);
@@ -101,6 +103,8 @@ static void obey(const struct order *order)
 	}
 	if (task_is_owners(c->verb))
 		result = task_obey(c);
+	else if (c->verb >= V_REGISTER && c->verb <= V_UPDATE_VALUE)
+		result = registry_obey(c);
 	else if (c->verb == V_LINK)
 		result = do_link(order->target);
 	else if (c->verb == V_UNLINK)

@@ -18,9 +18,7 @@
 cop_pid script_pid;
 static cop_ref *timers; /* by number */
 
-/* Ends the script, and with it the node. */
-__attribute__((format(printf, 2, 3))) static _Noreturn void impossible(const struct command *c,
-	const char *format, ...)
+_Noreturn void impossible(const struct command *c, const char *format, ...)
 {
 	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0);
 	char text[LINE_LEN_MAX];
@@ -85,7 +83,7 @@ static void answer_of(const struct command *c, cop_pid pid, cop_ref ref)
 	cop_msg_done(&msg);
 }
 
-static void spawned(const struct command *c, cop_proc_f *f)
+void spawned(const struct command *c, cop_proc_f *f)
 {
 	cop_pid pid;
 	cop_ref ref;
@@ -101,12 +99,12 @@ static bool call_failed(void)
 	return errno == ESRCH || errno == ENOENT || errno == ETIMEDOUT || errno == EPIPE || errno == EDEADLK;
 }
 
-static void tell(const char *text, size_t len)
+void tell(const char *text, size_t len)
 {
 	cop_send(cop_to(script_pid), TAG_RESULT, text, len);
 }
 
-static void tell_failure(const struct cop_exit *reason)
+void tell_failure(const struct cop_exit *reason)
 {
 	char word[COP_EXIT_FORMAT_MAX], text[COP_EXIT_FORMAT_MAX + 8];
 
@@ -120,7 +118,9 @@ static void call_main(void *arg)
 	struct cop_response response;
 
 	cop_set_label(".call");
-	if (cop_server_call(cop_named(name(c, 0)), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms, &response) < 0) {
+	if (address_is_unknown(c, c->name[0]))
+		crash();
+	if (cop_server_call(address_of(c, c->name[0]), TAG_MSG, c->msg, strlen(c->msg), c->timeout_ms, &response) < 0) {
 		if (!call_failed())
 			impossible(c, "unable to call: %m");
 		tell_failure(&response.reason);
@@ -137,7 +137,9 @@ static void stop_main(void *arg)
 	struct cop_exit actual = cop_exit_make(COP_EXIT_NORMAL, 0);
 
 	cop_set_label(".stop");
-	if (cop_server_stop(cop_named(name(c, 0)), &c->reason, c->timeout_ms, &actual) == 0) {
+	if (address_is_unknown(c, c->name[0]))
+		crash();
+	if (cop_server_stop(address_of(c, c->name[0]), &c->reason, c->timeout_ms, &actual) == 0) {
 		tell("ok", 2);
 		return;
 	}
@@ -174,7 +176,8 @@ static void do_start(void)
 {
 	const struct node *top = scenario.top;
 	struct cop_server_options options = {
-		.name = scenario.actors[top->actor],
+		.name = top->child.name,
+		.via = top->child.via,
 		.arg = &top->index,
 		.arg_size = sizeof top->index,
 	};
@@ -447,7 +450,7 @@ static void do_count(const struct command *c)
 static void do_send(const struct command *c)
 {
 	if (c->verb == V_CAST)
-		cop_server_cast(cop_named(name(c, 0)), TAG_MSG, c->msg, strlen(c->msg));
+		cop_server_cast(address_of(c, c->name[0]), TAG_MSG, c->msg, strlen(c->msg));
 	else if (cop_send(cop_to(pid_of(c, 0)), TAG_MSG, c->msg, strlen(c->msg)) < 0)
 		impossible(c, "unable to send: %m");
 	emit_result("ok");
@@ -463,14 +466,14 @@ static void do_send_after(const struct command *c)
 }
 
 /* For a bare process, which must be one. */
-static cop_pid proc_of(const struct command *c)
+static cop_pid proc_of(const struct command *c, int i)
 {
 	enum role role;
-	cop_pid pid = pid_of(c, 0);
+	cop_pid pid = pid_of(c, i);
 
-	names_last(c->name[0], &role);
+	names_last(c->name[i], &role);
 	if (role != ROLE_PROC)
-		impossible(c, "%s is no bare process", name(c, 0));
+		impossible(c, "%s is no bare process", name(c, i));
 	return pid;
 }
 
@@ -478,24 +481,39 @@ static void do_request(const struct command *c)
 {
 	struct order order = { .command = (uint32_t)(c - scenario.commands) };
 
-	if (cop_send(cop_to(proc_of(c)), TAG_ORDER, &order, sizeof order) < 0)
+	if (cop_send(cop_to(proc_of(c, 0)), TAG_ORDER, &order, sizeof order) < 0)
 		impossible(c, "unable to send: %m");
 	emit_result("ok");
+}
+
+static void order_with(const struct command *c, cop_pid pid, cop_pid target)
+{
+	struct order order = { .command = (uint32_t)(c - scenario.commands), .target = target };
+	cop_ref ref = cop_monitor(cop_to(pid));
+
+	if (cop_send(cop_to(pid), TAG_ORDER, &order, sizeof order) < 0)
+		impossible(c, "unable to send: %m");
+	answer_of(c, pid, ref);
 }
 
 /* What a bare process does to a process. */
 static void do_between(const struct command *c)
 {
-	struct order order = { .command = (uint32_t)(c - scenario.commands) };
-	cop_pid pid = proc_of(c);
-	cop_ref ref;
+	cop_pid pid = proc_of(c, 0);
 
-	if (c->verb != V_DEMONITOR)
-		order.target = pid_of(c, 1);
-	ref = cop_monitor(cop_to(pid));
-	if (cop_send(cop_to(pid), TAG_ORDER, &order, sizeof order) < 0)
-		impossible(c, "unable to send: %m");
-	answer_of(c, pid, ref);
+	order_with(c, pid, c->verb == V_DEMONITOR ? COP_NOPID : pid_of(c, 1));
+}
+
+void order_proc(const struct command *c, int i)
+{
+	order_with(c, proc_of(c, i), COP_NOPID);
+}
+
+static bool is_there(const struct command *c)
+{
+	struct cop_dest to = address_of(c, c->name[0]);
+
+	return !cop_pid_is(to.via ? cop_registry_whereis(to.via->registry, to.via->key) : cop_whereis(to.name), COP_NOPID);
 }
 
 /* What a task's owner does. */
@@ -563,6 +581,7 @@ static void do_command(const struct command *c)
 		break;
 	case V_STOP:
 	case V_STOP_SERVER:
+	case V_AGENT_STOP:
 		spawned(c, stop_main);
 		break;
 	case V_CAST:
@@ -576,7 +595,7 @@ static void do_command(const struct command *c)
 		emit_result("%s", cop_cancel_timer(timers[c->timer]) >= 0 ? "left" : "false");
 		break;
 	case V_WHEREIS:
-		emit_result("%s", cop_pid_is(cop_whereis(name(c, 0)), COP_NOPID) ? "no" : "yes");
+		emit_result("%s", is_there(c) ? "yes" : "no");
 		break;
 	case V_REQUEST:
 		do_request(c);
@@ -601,6 +620,22 @@ static void do_command(const struct command *c)
 	case V_SHUTDOWN_TASK:
 	case V_ASYNC_STREAM:
 		do_tasks(c);
+		break;
+	case V_REGISTER:
+	case V_UNREGISTER:
+	case V_UPDATE_VALUE:
+	case V_LOOKUP:
+	case V_MATCH:
+	case V_KEYS:
+	case V_SELECT:
+	case V_COUNT_KEYS:
+	case V_DISPATCH:
+	case V_AGENT:
+	case V_AGENT_GET:
+	case V_AGENT_UPDATE:
+	case V_AGENT_GET_AND_UPDATE:
+	case V_AGENT_CAST:
+		do_registry(c);
 		break;
 	}
 }

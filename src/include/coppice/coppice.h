@@ -5,10 +5,12 @@
 #ifndef COPPICE_COPPICE_H
 #define COPPICE_COPPICE_H
 
+#include <coppice/agent.h>
 #include <coppice/exit.h>
 #include <coppice/message.h>
 #include <coppice/node.h>
 #include <coppice/process.h>
+#include <coppice/registry.h>
 #include <coppice/server.h>
 #include <coppice/supervisor.h>
 #include <coppice/task.h>

@@ -81,7 +81,8 @@ size_t cop_queue_len(void);
 void cop_sleep(int ms);
 
 /* Sends a message after ms milliseconds. A process as destination: its end cancels the timer, the caller's
- * does not. A name: looked up when the time has come, and then the caller must be alive. COP_NOREF with
+ * does not. A name: looked up when the time has come, and then the caller must be alive; one in a registry is looked up
+ * at once. COP_NOREF with
  * EINVAL (ms < 0), EMSGSIZE or ENOMEM. Mirrors Process.send_after/3. */
 cop_ref cop_send_after(struct cop_dest to, uint32_t tag, const void *data, size_t len, int64_t ms);
 

@@ -47,22 +47,25 @@ static inline bool cop_ref_is(cop_ref a, cop_ref b)
 	return a.id == b.id;
 }
 
+struct cop_via; /* coppice/registry.h */
+
 /* Where something is sent: to a process, or to whoever has a name at that moment. */
 struct cop_dest {
 	cop_pid pid;
 	const char *name; /* NULL: pid */
+	const struct cop_via *via; /* of cop_via(): a name in a registry; NULL: none */
 };
 
 static inline struct cop_dest cop_to(cop_pid pid)
 {
-	struct cop_dest to = { pid, NULL };
+	struct cop_dest to = { pid, NULL, NULL };
 
 	return to;
 }
 
 static inline struct cop_dest cop_named(const char *name)
 {
-	struct cop_dest to = { { 0 }, name };
+	struct cop_dest to = { { 0 }, name, NULL };
 
 	return to;
 }

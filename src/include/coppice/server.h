@@ -79,13 +79,14 @@ struct cop_server_options {
 	size_t arg_size;
 	int timeout_ms;         /* of init; 0: COP_INFINITY */
 	int hibernate_after_ms; /* 0: never */
+	const struct cop_via *via; /* a name in a registry (coppice/registry.h), as `name`; NULL: none */
 };
 
 enum cop_start { COP_STARTED = 1, COP_IGNORED = 0, COP_NOT_STARTED = -1 };
 
 struct cop_started {
 	cop_pid pid;            /* STARTED; or who has the name */
-	struct cop_exit reason; /* NOT_STARTED: init's, `already_started` (errno EEXIST), `timeout`
+	struct cop_exit reason; /* NOT_STARTED: init's, `already_started` (errno EEXIST), `unknown_registry`, `timeout`
 	                           (ETIMEDOUT), or why there is no process (EAGAIN, ENOMEM) */
 };
 

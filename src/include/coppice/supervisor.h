@@ -40,6 +40,7 @@ struct cop_child {
 	uint8_t restart;                   /* enum cop_restart */
 	bool significant;                  /* see auto_shutdown */
 	int32_t shutdown_ms;               /* milliseconds, or COP_SHUTDOWN_* */
+	const struct cop_via *via;         /* a name in a registry (coppice/registry.h), as `name`; NULL: none */
 };
 
 struct cop_supervisor {
