@@ -25,7 +25,12 @@ map_start() {
 
 map_wait() {
 	MAP_STATUS=0
+	wait_until "$COP_DEADLINE" map_is_over || { echo "it goes on"; kill -KILL $MAP; }
 	wait $MAP || MAP_STATUS=$?
+}
+
+map_is_over() {
+	! kill -0 $MAP 2>/dev/null || grep -q '^State:.Z' "/proc/$MAP/status" 2>/dev/null
 }
 
 runner() {

@@ -125,6 +125,7 @@ static void capture_ready(struct loop_source *src, uint32_t events)
 	if (!make_room(r, c)) {
 		c->held = true;
 		unwatch(r, c);
+		run_pump(r); /* which sees whether anything can still move */
 		return;
 	}
 	n = take(r, c);

@@ -423,23 +423,21 @@ static bool is_over(const struct run *r)
 	return TAILQ_EMPTY(&r->live) && sink_pending(&r->sink[0]) == 0 && sink_pending(&r->sink[1]) == 0;
 }
 
-/* Held up for lack of room, and nothing that could be delivered would make any. */
+/* Held up for lack of room, all that run, and nothing that could be delivered would make any. */
 static void resume_captures(struct run *r)
 {
-	bool held = false, moving = false;
-	unsigned i;
-	int k;
+	unsigned i, held = 0;
 
 	for (i = 0; i < r->o->jobs; i++) {
 		struct item *it = r->slots[i].item;
 
-		for (k = 0; it && k < 2; k++) {
-			capture_resume(r, &it->out[k]);
-			held |= it->out[k].held;
-			moving |= !it->out[k].held;
-		}
+		if (!it)
+			continue;
+		capture_resume(r, &it->out[0]);
+		capture_resume(r, &it->out[1]);
+		held += it->out[0].held || it->out[1].held;
 	}
-	if (held && !moving && r->spill.full && !r->delivery.item && !r->sink[0].blocked && !r->sink[1].blocked) {
+	if (held > 0 && held == r->running && r->spill.full && !r->killing && !r->delivery.item) {
 		diag_error("map: there is no room for the output of the items that run");
 		run_break(r, MAP_BROKEN);
 	}
