@@ -14,6 +14,7 @@
 #include <coppice/version.h>
 #include "base/diag.h"
 #include "base/text.h"
+#include "cli/cli_map.h"
 #include "cli/cli_out.h"
 
 static const struct cli_command commands[] = {
@@ -81,6 +82,10 @@ static const struct cli_command commands[] = {
 	  "Waits until the node has ended.\n",
 	  CLI_OPT_TALK | CLI_OPT_NO_WAIT, 0, 0, false, cli_shutdown, 0 },
 };
+/* Reads its own command line (cli_map.h); here for the list and the help. */
+static const struct cli_command map_itself = {
+	"map", "", "run a command for each item of a list, several at a time", "", 0, 0, 0, true, NULL, 0
+};
 #define N_COMMANDS (sizeof commands / sizeof commands[0])
 
 /* Not in the table: it has no options of its own and needs nothing that others need. */
@@ -102,13 +107,14 @@ static const struct cli_command *find_command(const char *name)
 
 static int unknown_command(const char *name)
 {
-	const char *names[N_COMMANDS + 2] = { NULL };
+	const char *names[N_COMMANDS + 3] = { NULL };
 	const char *near;
 	char esc[128];
 	size_t i;
 
 	for (i = 0; i < N_COMMANDS; i++)
 		names[i] = commands[i].name;
+	names[i++] = map_itself.name;
 	names[i] = "help";
 	near = text_nearest(name, names);
 	text_escape(name, strlen(name), esc, sizeof esc);
@@ -126,6 +132,7 @@ static int help(void)
 	for (i = 0; i < N_COMMANDS; i++)
 		if (commands[i].summary)
 			printf("  %-9s %s\n", commands[i].name, commands[i].summary);
+	printf("  %-9s %s\n", map_itself.name, map_itself.summary);
 	puts("\n  coppice COMMAND --help   more about a command\n"
 	     "  coppice --version        the version\n\n"
 	     "A PATH is the ids from the top supervisor's children down: web/nginx. The top is /.\n"
@@ -142,6 +149,13 @@ static int help_command(const struct cli_command *c)
 	return CLI_OK;
 }
 
+static int help_map(void)
+{
+	printf("usage: coppice map %s\n\n%s\n", cli_map_usage, cli_map_text);
+	cli_map_options(stdout);
+	return CLI_OK;
+}
+
 /* coppice help [COMMAND] */
 static int help_about(const struct cli_args *a)
 {
@@ -151,6 +165,8 @@ static int help_about(const struct cli_args *a)
 		return help();
 	if (strcmp(a->operands[0], help_itself.name) == 0)
 		return help_command(&help_itself);
+	if (strcmp(a->operands[0], map_itself.name) == 0)
+		return help_map();
 	c = find_command(a->operands[0]);
 	return c ? help_command(c) : unknown_command(a->operands[0]);
 }
@@ -178,11 +194,24 @@ static int dispatch(struct cli_args *a)
 	return c->run(a);
 }
 
+static int map_main(int argc, char **argv, int at)
+{
+	bool help = false;
+	int status;
+
+	memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof *argv); /* NULL comes along */
+	status = cli_map(argc - 1, argv, &help);
+	return cli_finish(help && status == CLI_OK ? help_map() : status);
+}
+
 int cli_main(int argc, char **argv)
 {
+	int at = cli_map_find(argc, argv);
 	struct cli_args a;
 	int status;
 
+	if (at > 0)
+		return map_main(argc, argv, at);
 	status = cli_args_parse(&a, argc, argv);
 	if (status == 0)
 		status = dispatch(&a);

@@ -357,3 +357,13 @@ void group_kill_strays(group_known_f *known, void *ctx)
 
 	proc_each_child(kill_unknown, &k);
 }
+
+int group_count_children(void)
+{
+	return proc_count_children();
+}
+
+void group_invocation(pid_t pid, char inv_r[GROUP_INVOCATION + 1])
+{
+	proc_invocation(pid, inv_r);
+}

@@ -93,6 +93,10 @@ void group_kill_children(void);
 /* KILLs those children, adopted ones included, that are not known. */
 typedef bool group_known_f(void *ctx, pid_t pid);
 void group_kill_strays(group_known_f *known, void *ctx);
+/* Counts this process's children, adopted and dead ones included; -1 where the kernel has no list of them. */
+int group_count_children(void);
+/* Finds the INVOCATION_ID in a process's environment; "" if it cannot be read or has none. */
+void group_invocation(pid_t pid, char inv_r[GROUP_INVOCATION + 1]);
 /* KILLs everything in the base's cgroup, the caller too if it is in it; nothing without a cgroup. */
 void group_base_kill(const struct group_base *base);
 

@@ -61,6 +61,9 @@ typedef bool proc_child_f(void *ctx, pid_t pid);
 /* False when it could not look: then nothing is known. */
 bool proc_each_child(proc_child_f *f, void *ctx);
 
+/* Counts the children of this process, dead ones included; -1 without a list of them. Keeps a descriptor. */
+int proc_count_children(void);
+
 /* --- directories without opendir(3), which allocates --- */
 
 /* Finds the next subdirectory's name from the descriptor's position on; false at the end. */

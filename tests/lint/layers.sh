@@ -2,7 +2,7 @@
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
 #
-# base < ipc < proc < otp < { stage, job } < { node, cli }: a directory includes only itself and
+# base < ipc < proc < otp < { stage, job } < { node, cli }, and ipc < map < cli: a directory includes only itself and
 # what is below. The include paths of the build enforce the same; here it is also proved that they do.
 # shellcheck disable=SC2086,SC2046,SC2317 # words of flags and names; functions called by name
 . "${COP_SRCDIR:=$(cd "$(dirname "$0")/../.." && pwd)}/tests/lint/tap"
@@ -15,7 +15,8 @@ may_include() {
 	proc) echo 'base|ipc|proc' ;;
 	otp) echo 'base|ipc|proc|otp' ;;
 	node) echo 'base|ipc|proc|otp|node' ;;
-	cli) echo 'base|ipc|proc|otp|node|cli' ;;
+	map) echo 'base|ipc|map' ;;
+	cli) echo 'base|ipc|proc|otp|node|map|cli' ;;
 	esac
 }
 
@@ -25,12 +26,12 @@ wrong_includes() {
 		grep -vE "\"($(may_include "$1"))/[a-z0-9_]+\.h\""
 }
 
-for layer in base ipc proc otp node cli; do
+for layer in base ipc proc otp node map cli; do
 	wrong_includes $layer | empty "src/$layer includes only what it may"
 done
 
 find src -mindepth 1 -maxdepth 1 |
-	grep -vE '^src/(base|ipc|proc|otp|node|cli|include|coppice\.map|coppice\.export|coppice\.pc(\.in)?)$' |
+	grep -vE '^src/(base|ipc|proc|otp|node|map|cli|include|coppice\.map|coppice\.export|coppice\.pc(\.in)?)$' |
 	empty "every directory of src is a known layer"
 
 grep -nE '#[[:space:]]*include' src/include/coppice/*.h | grep -vE '<(coppice/)?[a-z/]+\.h>' |
