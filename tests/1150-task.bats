@@ -151,3 +151,42 @@ d|$long|"
 	kill "$TASK"
 	ended 143
 }
+
+# --- coppice map --node --------------------------------------------------------------------------
+
+@test "map: the items run in the node's tree, and their output comes in order" {
+	run --separate-stderr cop map --node demo -P 2 -- sh -c 'echo "item $1"; exit $(($1 % 2))' sh {} ::: 1 2 3 4
+	assert_status 2
+	assert_equal "$output" "item 1
+item 2
+item 3
+item 4"
+	wait_until "$COP_DEADLINE" none_left
+	assert_equal "$(cop events --json --since 0 | jq -r 'select(.event == "exit" and .pid) | .reason' | sort | tr '\n' ' ')" \
+		"exit:1 exit:1 normal normal "
+}
+
+@test "map: a node or a supervisor that is not there, before anything is read" {
+	for words in "--node nope" "--node demo --supervisor nope" "--node demo --supervisor still"; do
+		# shellcheck disable=SC2086 # words
+		run cop map $words -- true ::: 1 2
+		assert_status 102
+	done
+	run cop map --supervisor tasks -- true ::: 1
+	assert_status 2
+}
+
+two_run() {
+	[ "$(tasks)" = 2 ] && [ -s "$COP_TMP/1" ] && [ -s "$COP_TMP/2" ]
+}
+
+@test "map: killed, it leaves nothing in the node" {
+	"$COPPICE" map --node demo -P 2 -- sh -c "echo \$\$ >'$COP_TMP/{}'; exec sleep 1000" ::: 1 2 3 3>&- 4>&- &
+	TASK=$!
+	wait_until "$COP_DEADLINE" two_run
+	kill -9 "$TASK"
+	MAIN=$(cat "$COP_TMP/1")
+	ended 137
+	assert_gone "$(cat "$COP_TMP/2")"
+	wait_until "$COP_DEADLINE" none_left
+}

@@ -27,7 +27,7 @@
 enum {
 	OPT_UNORDERED = 256, OPT_LINE_BUFFER, OPT_TAG, OPT_TIMEOUT, OPT_ON_TIMEOUT, OPT_RETRIES, OPT_BACKOFF, OPT_HALT,
 	OPT_MAX_ARGS, OPT_PIPE, OPT_BLOCK, OPT_RECORDS, OPT_JOBLOG, OPT_RESUME, OPT_RESUME_FAILED, OPT_RESULTS,
-	OPT_DRY_RUN, OPT_PROGRESS, OPT_BAR, OPT_ETA, OPT_JSON,
+	OPT_DRY_RUN, OPT_PROGRESS, OPT_BAR, OPT_ETA, OPT_JSON, OPT_NODE, OPT_SUPERVISOR,
 };
 
 static const struct {
@@ -63,9 +63,13 @@ static const struct {
 	{ { "bar", no_argument, NULL, OPT_BAR }, "    --bar           with a bar" },
 	{ { "eta", no_argument, NULL, OPT_ETA }, "    --eta           with the time left" },
 	{ { "json", no_argument, NULL, OPT_JSON }, "    --json          a JSON record for each item" },
+	{ { "node", required_argument, NULL, OPT_NODE }, "    --node NAME     run the items in the tree of this node" },
+	{ { "supervisor", required_argument, NULL, OPT_SUPERVISOR },
+	  "    --supervisor PATH   under this dynamic supervisor (default: tasks)" },
 	{ { "quiet", no_argument, NULL, 'q' }, "-q, --quiet         no warnings" },
 	{ { "help", no_argument, NULL, 'h' }, "-h, --help          print this" },
 };
+static const char *node, *supervisor; /* --node, --supervisor */
 #define N_OPTIONS (sizeof options / sizeof options[0])
 
 const char *const cli_map_usage = "[OPTION...] -- CMD [ARG...] [::: ITEM...]";
@@ -293,6 +297,10 @@ static int set_option(struct map_options *o, int val, const char *arg)
 		return set_name(val, arg, &o->joblog);
 	case OPT_RESULTS:
 		return set_name(val, arg, &o->results);
+	case OPT_NODE:
+		return set_name(val, arg, &node);
+	case OPT_SUPERVISOR:
+		return set_name(val, arg, &supervisor);
 	default:
 		return set_flag(o, val);
 	}
@@ -365,6 +373,8 @@ static int check(const struct map_options *o, bool block, bool args)
 		return cli_usage("map", "--tag does not go with --pipe: a chunk has no name");
 	if (o->line_buffer && o->retries > 0)
 		return cli_usage("map", "--retries does not go with --line-buffer: the output of a failed attempt would stay");
+	if (supervisor && !node)
+		return cli_usage("map", "--supervisor is one of a node: it needs --node NAME");
 	if (args && o->nul)
 		return cli_usage("map", "-0 is for standard input; with ::: nothing is read");
 	return 0;
@@ -419,6 +429,8 @@ int cli_map(int argc, char **argv, bool *help_r)
 		return CLI_USAGE;
 	if (o.block == 0)
 		o.block = BLOCK_DEFAULT;
+	if (node && !o.dry_run && cli_map_under_node(&o, node, supervisor ? supervisor : "tasks") != 0)
+		return MAP_BROKEN;
 	return map_run(&o);
 }
 

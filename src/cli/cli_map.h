@@ -12,6 +12,9 @@
 int cli_map_find(int argc, char **argv);
 /* argv without that word. Returns the exit status; *help_r tells that help is asked for, and nothing was done. */
 int cli_map(int argc, char **argv, bool *help_r);
+struct map_options;
+/* Has the items run under a dynamic supervisor of a node. 0, or an exit status: said. */
+int cli_map_under_node(struct map_options *o, const char *node, const char *supervisor);
 extern const char *const cli_map_usage, *const cli_map_text;
 void cli_map_options(FILE *f);
 
