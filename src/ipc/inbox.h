@@ -9,7 +9,12 @@
 #ifndef IPC_INBOX_H
 #define IPC_INBOX_H
 
+#include <signal.h>
+
 #include "ipc/segment.h"
+
+/* A signal handler has something to say: nobody goes to sleep. It sets this, and then calls inbox_wake(). */
+extern volatile sig_atomic_t inbox_no_sleep;
 
 enum inbox_pushed {
 	INBOX_DONE,

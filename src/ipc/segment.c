@@ -205,6 +205,7 @@ int seg_create(struct seg *s, const struct seg_limits *limits)
 	snprintf(s->h->name, sizeof s->h->name, "%s", lim.name ? lim.name : "");
 	atomic_store(&s->h->slot_top, 1);
 	atomic_store(&s->h->slot_hint, 1);
+	atomic_store(&s->slots[0].exit_claim, SEG_EXIT_WORD(1ull << 20, SEG_EXIT_NONE));
 	atomic_store(&s->slots[0].id, 1ull << 20);
 	atomic_store(&s->slots[0].inbox, SEG_INBOX(0, 0, 1ull << 20));
 	atomic_store(&s->pids[0], (int32_t)getpid());
@@ -249,11 +250,11 @@ static void slot_renew(struct seg *s, uint32_t i)
 	atomic_store(&p->trap, 0);
 	atomic_store(&p->user, 0);
 	atomic_store(&p->table, 0);
-	atomic_store(&p->exit_claim, SEG_EXIT_NONE);
 	p->flags = 0;
 	p->label[0] = '\0';
 	memset(&p->own, 0, sizeof p->own);
 	id = (((id >> 20) + 1) << 20) | i;
+	atomic_store(&p->exit_claim, SEG_EXIT_WORD(id, SEG_EXIT_NONE));
 	atomic_store(&p->id, id);
 	atomic_store(&p->inbox, SEG_INBOX(0, 0, id));
 }
@@ -321,6 +322,17 @@ long seg_slot_by_pid(const struct seg *s, int pid)
 
 /* --- chunks --- */
 
+/* Its receiver is gone, but who was sending it there (a reply, in the asker's node; or as a reaper) may be in the middle
+ * of that, and touch it again. */
+static bool is_being_pushed(const struct seg *s, const struct seg_node *n, uint64_t to)
+{
+	uint64_t from = __atomic_load_n(&n->from, __ATOMIC_RELAXED);
+	struct seg_slot *p = seg_slot_of(s, from);
+
+	return p && (atomic_load(&p->own.intent) == SEG_INDEX(to) + 1 ||
+	    seg_slot_state(s, SEG_INDEX(from)) == SEG_SLOT_DYING);
+}
+
 bool seg_node_is_free(const struct seg *s, struct seg_node *n)
 {
 	uint64_t to;
@@ -329,8 +341,8 @@ bool seg_node_is_free(const struct seg *s, struct seg_node *n)
 		return true;
 	/* A reaper may hand it on, and then be done with who held it, between the two looks. */
 	do {
-		to = __atomic_load_n(&n->to, __ATOMIC_RELAXED);
-		if (seg_is_there(s, to))
+		to = __atomic_load_n(&n->to, __ATOMIC_ACQUIRE);
+		if (seg_is_there(s, to) || is_being_pushed(s, n, to))
 			return false;
 	} while (__atomic_load_n(&n->to, __ATOMIC_RELAXED) != to);
 	return true;

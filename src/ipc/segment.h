@@ -152,7 +152,7 @@ struct seg_slot {
 
 	_Alignas(2 * SEG_LINE) struct seg_own own;
 
-	_Alignas(2 * SEG_LINE) _Atomic uint32_t exit_claim; /* enum seg_exit_claim */
+	_Alignas(2 * SEG_LINE) _Atomic uint32_t exit_claim; /* SEG_EXIT_WORD(): whoever was late means a former process */
 	struct cop_exit exit;          /* valid from SEG_EXIT_OTHER on */
 	char name[SEG_NAME];
 	char label[SEG_NAME];
@@ -231,6 +231,14 @@ static inline struct seg_slot *seg_slot(const struct seg *s, uint32_t index)
 
 #define SEG_INDEX(id) ((uint32_t)((id) & 0xfffff))
 #define SEG_INDEX_END (1ull << 20) /* above it is the generation */
+#define SEG_EXIT_WORD(id, claim) ((uint32_t)((id) >> 20) << 2 | (uint32_t)(claim))
+
+static inline enum seg_exit_claim seg_exit_claim(const struct seg_slot *p, uint64_t id)
+{
+	uint32_t w = atomic_load(&p->exit_claim);
+
+	return (w & ~3u) == SEG_EXIT_WORD(id, 0) ? (enum seg_exit_claim)(w & 3) : SEG_EXIT_NONE;
+}
 
 /* The slot of a process that is (still) that one, or NULL. */
 static inline struct seg_slot *seg_slot_of(const struct seg *s, uint64_t id)
@@ -252,7 +260,7 @@ static inline bool seg_is_there(const struct seg *s, uint64_t id)
 /* A node by an index that may be wrong: NULL if it is outside. */
 static inline struct seg_node *seg_node(const struct seg *s, uint32_t index)
 {
-	if (index == 0 || (uint64_t)index * SEG_LINE >= s->bytes)
+	if (index == 0 || ((uint64_t)index + 2) * SEG_LINE > s->bytes) /* the smallest has two lines */
 		return NULL;
 	return (struct seg_node *)(void *)(s->base + (uint64_t)index * SEG_LINE);
 }

@@ -184,6 +184,7 @@ static void turn(struct bridge *b)
 	struct seg_node *n;
 	uint64_t seen;
 	int64_t own_ms;
+	bool full;
 	int i;
 
 	if (proc_take() < 0) /* exit signals act, whoever cannot keep up */
@@ -193,14 +194,17 @@ static void turn(struct bridge *b)
 		bridge_obey(b);
 	seen = proc.taken;
 	own_ms = bridge_own_calls(b);
+	full = b->out_len - b->out_pos >= BRIDGE_OUT_ROOM;
 	while (bridge_has_room(b) && (n = proc_next()))
 		bridge_forward(b, n);
-	if (proc.queue.n > 0 && proc.n_timers > 0)
+	if (proc.n_timers > 0)
 		(void)proc_timers_run();
 	bridge_write(b);
 	check_eof(b);
 	if (bridge_has_room(b) && proc.queue.n > 0)
 		return;
+	if (full && b->out_len - b->out_pos < BRIDGE_OUT_ROOM)
+		return; /* answers that were not looked at can be passed on now */
 	wait_for_any(b, i == READS_A_TURN || proc.taken != seen ? 0 : timeout_of(b, own_ms));
 }
 

@@ -265,7 +265,7 @@ int64_t bridge_own_calls(struct bridge *b)
 		if (o->ref && o->until_ms >= 0 && (next < 0 || o->until_ms < next))
 			next = o->until_ms;
 	}
-	return next;
+	return b->out_len - b->out_pos < BRIDGE_OUT_ROOM ? next : -1; /* full: nobody can be told that it is late */
 }
 
 #endif

@@ -135,13 +135,22 @@ static void give_up(struct waiting *w)
 		proc_done(late);
 }
 
+#define UNWATCHED_NS 5000000 /* between looks at a server that there is no memory to monitor */
+
+static int64_t soon(int64_t until)
+{
+	int64_t at = clock_mono_ns() + UNWATCHED_NS;
+
+	return until >= 0 && until < at ? until : at;
+}
+
 /* Waits for the reply: 1 and its node, 0 when the time is over, -1 with reason when the server is gone. */
 static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *reason_r)
 {
 	struct seg_node *down;
 	struct cop_msg msg;
 	uint64_t seen;
-	bool first = true;
+	bool first = true, gone = false;
 
 	for (;;) {
 		(void)proc_take();
@@ -165,6 +174,16 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 			errno = err_of(&msg.reason);
 			return -1;
 		}
+		if (gone) {
+			struct cop_exit last = cop_exit_make(COP_EXIT_NOPROC, 0);
+
+			(void)proc_last_reason(w->server, &last);
+			if (reason_r)
+				*reason_r = last;
+			proc_unexpect(w->ref);
+			errno = err_of(&last);
+			return -1;
+		}
 		if (w->until >= 0 && clock_mono_ns() >= w->until)
 			return 0;
 		if (first && proc_spin_for_reply(w->server)) {
@@ -173,10 +192,16 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 		}
 		first = false;
 		if (!w->monitor.id) {
+			proc.send_until = 1; /* no waiting for room: the reply may come first */
 			w->monitor = proc_monitor(w->server);
-			continue; /* it may have been gone already */
+			proc.send_until = 0;
+			if (w->monitor.id)
+				continue; /* it may have been gone already */
+			gone = !seg_is_there(&proc.seg, w->server);
+			if (gone)
+				continue; /* after a last look */
 		}
-		proc_wait(w->until, seen, -2);
+		proc_wait(w->monitor.id ? w->until : soon(w->until), seen, -2);
 	}
 }
 
@@ -318,6 +343,10 @@ cop_ref cop_server_send_request(struct cop_dest server, uint32_t tag, const void
 	if (ask(server, tag, data, len, NULL, &w, NULL) < 0)
 		return COP_NOREF;
 	w.monitor = proc_monitor(w.server);
+	if (!w.monitor.id) { /* nobody would hear of its end */
+		proc_unexpect(w.ref);
+		return COP_NOREF;
+	}
 	for (i = 0; i < PROC_REQUESTS; i++)
 		if (proc.request[i] == w.ref)
 			proc.request_monitor[i] = w.monitor.id;
@@ -350,7 +379,7 @@ int cop_server_stop(struct cop_dest server, const struct cop_exit *reason, int t
 {
 	struct cop_exit normal = cop_exit_make(COP_EXIT_NORMAL, 0), actual;
 	int64_t until;
-	struct seg_node *down;
+	struct seg_node *down, *n;
 	struct cop_msg msg;
 	cop_ref monitor;
 	uint64_t id;
@@ -364,10 +393,20 @@ int cop_server_stop(struct cop_dest server, const struct cop_exit *reason, int t
 		return fail(actual_r, cop_exit_make(COP_EXIT_NOPROC, 0), ESRCH);
 	if (id == proc.id)
 		return fail(actual_r, word("calling_self"), EDEADLK);
+	proc.send_until = until < 0 ? 0 : until;
 	monitor = proc_monitor(id);
-	if (!monitor.id)
-		return fail(actual_r, word("enomem"), ENOMEM);
-	(void)proc_tell(id, NODE_STOP, 0, 0, reason, sizeof *reason);
+	n = monitor.id ? request_node(NODE_STOP, 0, reason, sizeof *reason, 0) : NULL;
+	proc.send_until = 0;
+	if (!n) {
+		int err = errno;
+
+		if (monitor.id)
+			(void)cop_demonitor(monitor, true);
+		errno = err;
+		return not_sent(actual_r);
+	}
+	n->ref = 0;
+	(void)proc_send(id, n, false, 0);
 	down = await_one(NODE_DOWN, monitor.id, until);
 	if (!down) {
 		(void)cop_demonitor(monitor, true);

@@ -409,11 +409,14 @@ static void handle(struct supervisor *sv, struct seg_node *n)
 	proc_done(n);
 }
 
+#define CALLS_A_TURN 64 /* deaths are not kept waiting by those who ask and ask */
+
 static void read_mailbox(struct supervisor *sv)
 {
 	struct seg_node *n;
+	int i;
 
-	while (sup_call_room(sv->core) && (n = proc_next()))
+	for (i = 0; i < CALLS_A_TURN && sup_call_room(sv->core) && (n = proc_next()); i++)
 		handle(sv, n);
 }
 
@@ -485,7 +488,7 @@ static void run(struct supervisor *sv)
 
 		spin_for_start(sv);
 		read_mailbox(sv);
-		sleeps = inbox_sleeps_in_poll(proc.slot);
+		sleeps = proc.queue.n == 0 && inbox_sleeps_in_poll(proc.slot);
 		if (loop_turn(&sv->loop, sleeps || !sup_call_room(sv->core) ? -1 : 0) < 0)
 			diag_panic("supervisor: unable to wait: errno %d", errno);
 		inbox_awake(proc.slot);

@@ -10,13 +10,28 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/diag.h"
 #include "otp/supervisor_private.h"
 
 static void answer(uint64_t to, uint64_t ref, const void *data, size_t len)
 {
-	struct cop_from from = { { to }, { ref } };
+	struct seg_node *n = proc_node(len, 0);
+	bool has_room = n != NULL;
 
-	cop_server_reply(from, 0, data, len);
+	/* No memory: that alone, in a node of our own slot. It is no reason to end a tree. */
+	if (!n)
+		n = proc_node(0, 0);
+	if (!n) {
+		diag_warn("supervisor: no memory to answer a call");
+		return;
+	}
+	if (has_room && len)
+		memcpy(seg_node_data(n), data, len);
+	n->from = proc.id;
+	n->ref = ref;
+	n->tag = has_room ? 0 : ENOMEM;
+	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
+	(void)proc_send(to, n, false, 0);
 }
 
 static void answer_with(const struct cop_msg *msg, int how, int err, uint64_t pid, const char *word)
@@ -152,7 +167,6 @@ static void which_children(struct supervisor *sv, const struct cop_msg *msg)
 {
 	struct sup_counts counts;
 	struct cop_child_info *info;
-	struct cop_from from = { msg->from, msg->ref };
 	uint32_t i, n = 0;
 
 	sup_count_children(sv->core, &counts);
@@ -170,7 +184,7 @@ static void which_children(struct supervisor *sv, const struct cop_msg *msg)
 		}
 		n++;
 	}
-	cop_server_reply(from, 0, info, n * sizeof *info);
+	answer(msg->from.id, msg->ref.id, info, n * sizeof *info);
 	free(info);
 }
 

@@ -136,6 +136,11 @@ long cop_supervisor_which_children(struct cop_dest sup, struct cop_child_info *i
 
 	if (cop_server_call(sup, SUPERVISOR_WHICH_CHILDREN, NULL, 0, COP_INFINITY, &r) < 0)
 		return -1;
+	if (r.msg.tag == ENOMEM) { /* it had none for the answer */
+		cop_response_done(&r);
+		errno = ENOMEM;
+		return -1;
+	}
 	n = r.msg.len / sizeof *info;
 	if (n > 0 && max > 0)
 		memcpy(info, r.msg.data, (n < max ? n : max) * sizeof *info);

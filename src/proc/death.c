@@ -19,7 +19,7 @@
 struct cop_exit proc_exit_reason(uint32_t slot, int wstatus)
 {
 	struct seg_slot *p = &proc.seg.slots[slot];
-	uint32_t claim = atomic_load(&p->exit_claim);
+	enum seg_exit_claim claim = seg_exit_claim(p, atomic_load(&p->id));
 	struct cop_exit e = proc_sane_exit(&p->exit);
 
 	if (WIFSIGNALED(wstatus) && WTERMSIG(wstatus) == SIGKILL)

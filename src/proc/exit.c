@@ -40,15 +40,14 @@ struct cop_exit proc_sane_exit(const struct cop_exit *shared)
 	return e;
 }
 
-static bool record(struct seg_slot *p, const struct cop_exit *reason, enum seg_exit_claim by)
+static bool record(struct seg_slot *p, uint64_t id, const struct cop_exit *reason, enum seg_exit_claim by)
 {
-	uint32_t none = SEG_EXIT_NONE;
+	uint32_t none = SEG_EXIT_WORD(id, SEG_EXIT_NONE), claimed = SEG_EXIT_WORD(id, SEG_EXIT_CLAIMED);
 
-	if (!atomic_compare_exchange_strong(&p->exit_claim, &none, SEG_EXIT_CLAIMED))
+	if (!atomic_compare_exchange_strong(&p->exit_claim, &none, claimed))
 		return false;
 	p->exit = *reason;
-	atomic_store(&p->exit_claim, by);
-	return true;
+	return atomic_compare_exchange_strong(&p->exit_claim, &claimed, SEG_EXIT_WORD(id, by));
 }
 
 _Noreturn void proc_die(const struct cop_exit *reason)
@@ -57,7 +56,7 @@ _Noreturn void proc_die(const struct cop_exit *reason)
 
 	proc.exiting = NULL;
 	/* If somebody has ended us already, the KILL is on its way; but that word can be anybody's writing. */
-	if (!record(proc.slot, reason, SEG_EXIT_SELF))
+	if (!record(proc.slot, proc.id, reason, SEG_EXIT_SELF))
 		nanosleep(&(struct timespec){ .tv_sec = KILL_COMES_SEC }, NULL);
 	fflush(NULL);
 	_exit(status);
@@ -101,7 +100,7 @@ void proc_condemn(uint64_t id, const struct cop_exit *reason)
 	struct seg_slot *p = seg_slot_of(&proc.seg, id);
 
 	if (p && !atomic_load(&p->trap))
-		record(p, reason, SEG_EXIT_OTHER);
+		record(p, id, reason, SEG_EXIT_OTHER);
 }
 
 void proc_end_other(uint64_t id, const struct cop_exit *reason)
@@ -111,7 +110,7 @@ void proc_end_other(uint64_t id, const struct cop_exit *reason)
 	if (!p)
 		return;
 	atomic_store(&proc.slot->own.killing, id);
-	record(p, reason, SEG_EXIT_OTHER);
+	record(p, id, reason, SEG_EXIT_OTHER);
 	kill_slot(SEG_INDEX(id), id);
 	atomic_store(&proc.slot->own.killing, 0);
 }
@@ -123,7 +122,7 @@ void proc_end_unlinked(uint64_t id, const struct cop_exit *reason)
 	if (!p)
 		return;
 	atomic_store(&proc.slot->own.killing, id);
-	record(p, reason, SEG_EXIT_OTHER);
+	record(p, id, reason, SEG_EXIT_OTHER);
 	cop_unlink((cop_pid){ id });
 	kill_slot(SEG_INDEX(id), id);
 	atomic_store(&proc.slot->own.killing, 0);
@@ -133,7 +132,7 @@ void proc_finish_kill(uint32_t dead)
 {
 	uint64_t id = atomic_load(&proc.seg.slots[dead].own.killing);
 	struct seg_slot *p = seg_slot_of(&proc.seg, id);
-	uint32_t claim = p ? atomic_load(&p->exit_claim) : SEG_EXIT_NONE;
+	enum seg_exit_claim claim = p ? seg_exit_claim(p, id) : SEG_EXIT_NONE;
 
 	/* One whose end is claimed, though the reason is not there yet, would wait for the KILL for ever. */
 	if (claim == SEG_EXIT_OTHER || claim == SEG_EXIT_CLAIMED)

@@ -81,6 +81,7 @@ struct proc {
 	int up_fd;               /* of the parent, for acks; -1 */
 
 	struct proc_queue queue;
+	bool has_linked;         /* by cop_link(): others may ask for the same link at the same time */
 	uint64_t taken;          /* how often something was taken in */
 	struct proc_queue answers; /* replies and acks that are waited for, and the ends of proc_monitor() */
 	uint32_t *batch;         /* of one take */

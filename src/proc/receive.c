@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -393,18 +394,21 @@ static bool spin_for_anybody(void)
 	return good;
 }
 
-static void local(enum proc_kind kind, int fd, uint32_t events)
+static bool local(enum proc_kind kind, int fd, uint32_t events)
 {
 	struct seg_node *n = proc_node(0, COP_NOWAIT);
 
 	if (!n)
-		return;
+		return false;
 	n->from = proc.id;
 	n->ref = events;
 	n->tag = (uint32_t)fd;
 	atomic_store(&n->kind, (uint8_t)kind);
-	if (!proc_queue_put(&proc.queue, seg_index_of(&proc.seg, n)))
+	if (!proc_queue_put(&proc.queue, seg_index_of(&proc.seg, n))) {
 		pool_put(n);
+		return false;
+	}
+	return true;
 }
 
 static void read_signals(void)
@@ -462,8 +466,11 @@ static void wait_in_poll(int64_t until_ns)
 	for (i = 0; i < n; i++) {
 		if (ev[i].data.fd == proc.sigfd)
 			read_signals();
-		else
-			local(NODE_READY, ev[i].data.fd, ev[i].events);
+		else if (!local(NODE_READY, ev[i].data.fd, ev[i].events)) { /* no room for saying it: later */
+			ev[i].events |= EPOLLONESHOT;
+			(void)epoll_ctl(proc.epfd, EPOLL_CTL_MOD, ev[i].data.fd, &ev[i]);
+			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		}
 	}
 }
 

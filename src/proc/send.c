@@ -93,6 +93,7 @@ static void tell_pool(const struct seg_slot *receiver)
 static enum proc_sent gone(struct seg_node *n)
 {
 	pool_put(n);
+	atomic_store_explicit(&proc.slot->own.intent, 0, memory_order_release);
 	return PROC_GONE;
 }
 
@@ -114,7 +115,8 @@ enum proc_sent proc_send(uint64_t to, struct seg_node *n, bool limited, unsigned
 		p = seg_slot_of(&proc.seg, to);
 		if (!p)
 			return gone(n);
-		__atomic_store_n(&n->to, to, __ATOMIC_RELAXED); /* its owner may be looking whether it is free */
+		atomic_store_explicit(&proc.slot->own.intent, SEG_INDEX(to) + 1, memory_order_relaxed);
+		__atomic_store_n(&n->to, to, __ATOMIC_RELEASE); /* its owner may be looking whether it is free */
 		switch (inbox_push(&proc.seg, proc.me, SEG_INDEX(to), seg_index_of(&proc.seg, n), limit, true)) {
 		case INBOX_DONE:
 			tell_pool(p);
@@ -142,7 +144,8 @@ enum proc_sent proc_send_quiet(uint64_t to, struct seg_node *n)
 
 	if (!p)
 		return gone(n);
-	__atomic_store_n(&n->to, to, __ATOMIC_RELAXED);
+	atomic_store_explicit(&proc.slot->own.intent, SEG_INDEX(to) + 1, memory_order_relaxed);
+	__atomic_store_n(&n->to, to, __ATOMIC_RELEASE); /* as in proc_send() */
 	wake = INBOX_COUNT(atomic_load_explicit(&p->inbox, memory_order_relaxed)) >= QUIET_MAX;
 	if (inbox_push(&proc.seg, proc.me, SEG_INDEX(to), seg_index_of(&proc.seg, n), 0, wake) == INBOX_CLOSED)
 		return gone(n);

@@ -107,6 +107,8 @@ uint32_t proc_make_pair(enum proc_kind signal, uint64_t other, uint64_t *ref_r)
 	return ti;
 }
 
+#define LINK_AGAIN 1u /* tag of a half: both have asked at once, and one exit signal will do */
+
 static bool is_linked_with(uint64_t with)
 {
 	uint32_t i = atomic_load(&proc.slot->own.holding), bound = PROC_HELD_MAX;
@@ -131,6 +133,7 @@ static void put_local(struct proc_queue *q, enum proc_kind kind, uint64_t from, 
 	n->len = sizeof *reason;
 	memcpy(seg_node_data(n), reason, sizeof *reason);
 	set_kind(n, kind);
+	proc.taken++; /* who has looked before looks again */
 	if (!proc_queue_put(q, seg_index_of(&proc.seg, n)))
 		pool_put(n);
 }
@@ -153,6 +156,7 @@ uint64_t proc_link_new(uint64_t with)
 			return 0;
 		}
 		theirs = seg_node(&proc.seg, ti);
+		proc.has_linked = true;
 		if (proc_send_quiet(with, theirs) == PROC_SENT)
 			return ref;
 		mine = proc_half((uint32_t)ref, ref, proc.id, HELD_LINK);
@@ -336,14 +340,19 @@ static void exit_signal(struct seg_node *n, bool from_link)
 static void link_exit(struct seg_node *n)
 {
 	struct seg_node *half = proc_half(n->peer, n->ref, proc.id, HELD_LINK);
+	bool again;
 
 	if (!half) {
 		proc_done(n); /* undone meanwhile */
 		return;
 	}
+	again = half->tag == LINK_AGAIN;
 	proc_unhold(proc.slot, half);
 	proc_done(half);
-	exit_signal(n, true);
+	if (again)
+		proc_done(n);
+	else
+		exit_signal(n, true);
 }
 
 static void down(struct seg_node *n)
@@ -437,6 +446,7 @@ static void take_in(struct seg_node *n)
 		reply(n);
 		break;
 	case NODE_LINK:
+		n->tag = proc.has_linked && is_linked_with(n->from) ? LINK_AGAIN : 0;
 		proc_hold(proc.slot, n);
 		set_kind(n, HELD_LINK);
 		break;
@@ -666,8 +676,9 @@ void proc_turn(struct seg_slot *p, struct seg_node *n, const struct cop_exit *re
 	uint64_t to = n->from, id = atomic_load(&p->id);
 
 	if (kind == NODE_LINK_EXIT && other && reason->kind != COP_EXIT_NORMAL &&
-	    (!atomic_load(&other->trap) || atomic_load(&other->exit_claim) == SEG_EXIT_OTHER)) {
-		if (proc_is_linked(n))
+	    (!atomic_load(&other->trap) || seg_exit_claim(other, to) == SEG_EXIT_OTHER)) {
+		/* One that was condemned is ended also if it has unlinked since: it waits for our burial's end to go on. */
+		if (seg_exit_claim(other, to) == SEG_EXIT_OTHER || proc_is_linked(n))
 			proc_end_other(to, reason);
 		proc_unhold(p, n);
 		pool_put(n);

@@ -43,6 +43,8 @@ static void parent_died_handler(int sig)
 
 	(void)sig;
 	proc_parent_died = 1;
+	inbox_no_sleep = 1;
+	inbox_wake(&proc.seg, proc.me); /* if it has not seen that, and is about to sleep */
 	memset(&ev, 0, sizeof ev);
 	ev.sigev_notify = SIGEV_SIGNAL;
 	ev.sigev_signo = SIGKILL;
@@ -56,6 +58,7 @@ bool proc_parent_is_gone(void)
 	if (!proc_parent_died)
 		return false;
 	proc_parent_died = 0;
+	inbox_no_sleep = 0;
 	return true;
 }
 
@@ -112,11 +115,13 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how)
 	proc.budget = proc.seg.spins / 4;
 	proc.exiting = NULL;
 	proc.starting = 0;
+	proc.has_linked = false;
 	proc_queue_clear(&proc.queue);
 	proc_queue_clear(&proc.answers);
 	proc_descriptors_forked();
 	pool_init(&proc.pool, &proc.seg, me);
 	proc_parent_died = 0;
+	inbox_no_sleep = 0;
 	install_handler();
 	prctl(PR_SET_PDEATHSIG, how->supervisor ? SIG_PARENT_DIED : SIGKILL);
 	if (getppid() != proc.parent_os_pid)
@@ -257,6 +262,8 @@ int proc_spawn(const struct proc_spawn *how, cop_pid *pid_r, cop_ref *ref_r)
 	atomic_store(&p->trap, how->supervisor);
 	if (ref_r)
 		ref_r->id = monitor; /* the child knows it, too */
+	if (how->up_fd < 0)
+		fflush(NULL); /* or the child writes it, too, at its end; a supervisor has nothing to write */
 	/* In the child the parent is who is ours, or we. */
 	proc.parent_os_pid = proc.is_parent ? getpid() : parent_before;
 	atomic_store(&p->state, (uint64_t)SEG_SLOT_ALIVE | (uint64_t)proc.me << 8);
@@ -345,7 +352,7 @@ bool cop_is_alive(cop_pid pid)
 		return true;
 	p = seg_slot_of(&proc.seg, pid.id);
 	return p && seg_slot_state(&proc.seg, SEG_INDEX(pid.id)) == SEG_SLOT_ALIVE &&
-	    atomic_load(&p->exit_claim) == SEG_EXIT_NONE;
+	    seg_exit_claim(p, pid.id) == SEG_EXIT_NONE;
 }
 
 void cop_set_label(const char *label)

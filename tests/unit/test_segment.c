@@ -146,7 +146,7 @@ T_CASE(a_new_slot_is_clean)
 	T_EQ_INT(alive(), slot);
 	T_EQ_INT(atomic_load(&p->inbox), SEG_INBOX(0, 0, atomic_load(&p->id)));
 	T_EQ_INT(atomic_load(&p->trap) + atomic_load(&p->held) + atomic_load(&p->user) + p->flags, 0);
-	T_EQ_INT(atomic_load(&p->exit_claim), SEG_EXIT_NONE);
+	T_EQ_INT(seg_exit_claim(p, atomic_load(&p->id)), SEG_EXIT_NONE);
 	T_EQ_STR(p->label, "");
 	T_EQ_INT(atomic_load(&p->own.killing) + atomic_load(&p->own.turn.to), 0);
 	seg_destroy(&s);
@@ -163,7 +163,7 @@ T_CASE(wrong_ids_and_indices_are_nobody)
 	T_CHECK(!seg_node(&s, 0));
 	T_CHECK(!seg_node(&s, UINT32_MAX));
 	T_CHECK(!seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE)));
-	T_CHECK(seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE) - 1));
+	T_CHECK(seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE) - 2));
 	seg_destroy(&s);
 }
 
