@@ -27,13 +27,13 @@ version() {
 
 @test "coppice --help tells every command, on standard output" {
 	cop --help >"$COP_TMP/help"
-	for command in run check status tree start stop restart signal add remove reload events log shutdown; do
+	for command in run check status tree start stop restart signal add remove reload events log map shutdown; do
 		grep -qE "^ +$command\b" "$COP_TMP/help" || { echo "$command is missing"; return 1; }
 	done
 }
 
 @test "coppice COMMAND --help works for every command" {
-	for command in run check status tree start stop restart signal add remove reload events log shutdown; do
+	for command in run check status tree start stop restart signal add remove reload events log map shutdown; do
 		run cop $command --help
 		assert_status 0
 		assert_match "$output" "coppice $command"
@@ -60,7 +60,7 @@ version() {
 	cd "$PREFIX"
 	for file in bin/coppice lib/libcoppice.so lib/libcoppice.a lib/pkgconfig/coppice.pc \
 		include/coppice/coppice.h include/coppice/exit.h include/coppice/version.h \
-		share/man/man1/coppice.1 share/man/man3/libcoppice.3 share/man/man3/cop_exit.3 \
+		share/man/man1/coppice.1 share/man/man1/coppice-map.1 share/man/man3/libcoppice.3 share/man/man3/cop_exit.3 \
 		share/man/man5/coppice.conf.5 share/man/man7/coppice.7 \
 		share/bash-completion/completions/coppice lib/systemd/system/coppice@.service \
 		share/doc/coppice/README share/doc/coppice/examples/demo.conf \

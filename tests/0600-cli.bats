@@ -57,7 +57,7 @@ demo_start() {
 	assert_match "$output" '^coppice [0-9]+\.[0-9]+\.[0-9]+$'
 	run "$COPPICE" --help
 	assert_status 0
-	for command in run check status tree start stop restart signal add task remove reload events log shutdown; do
+	for command in run check status tree start stop restart signal add task remove reload events log map shutdown; do
 		assert_match "$output" "  $command "
 		run "$COPPICE" "$command" --help
 		assert_status 0

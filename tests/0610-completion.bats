@@ -34,7 +34,7 @@ offers() {
 }
 
 @test "every option that is offered is one that the command takes" {
-	for command in run check status tree start stop restart signal add task remove reload events log call cast send names shutdown; do
+	for command in run check status tree start stop restart signal add task remove reload events log call cast send names map shutdown; do
 		for option in $(offers "$command" --); do
 			"$COPPICE" "$command" --help | grep -q -e "$option" || { echo "$command $option"; return 1; }
 		done

@@ -85,7 +85,10 @@ _coppice_argument() {
 	--socket) _coppice_files ;;
 	--restart) _coppice_words permanent transient temporary ;;
 	--lines | -n) _coppice_words all ;;
-	--timeout | --since) COMPREPLY=() ;;
+	--on-timeout) _coppice_words kill exit ;;
+	--halt) _coppice_words never soon now soon,fail= now,fail= soon,done= now,done= ;;
+	--joblog | --results) _coppice_files ;;
+	--timeout | --since | --jobs | -P | --max-args | --retries | --backoff | --block | --records) COMPREPLY=() ;;
 	*) return 1 ;;
 	esac
 }
@@ -101,6 +104,11 @@ _coppice_options() {
 	reload) echo "--dry-run --no-wait $talk" ;;
 	events) echo "--follow --since $talk" ;;
 	log) echo "--follow --lines $talk" ;;
+	map)
+		echo '-P -0 --jobs --null --max-args --unordered --line-buffer --tag --timeout --on-timeout --retries' \
+			'--backoff --halt --pipe --block --records --joblog --resume --resume-failed --results' \
+			'--dry-run --progress --bar --eta --json --node --supervisor --quiet --help --'
+		;;
 	status | tree | signal | task | call | cast | send | names) echo "$talk" ;;
 	*) echo '--node --socket --timeout --json --quiet --help --version' ;;
 	esac
@@ -109,9 +117,10 @@ _coppice_options() {
 # Completes operand number $2 of command $1.
 _coppice_operand() {
 	case $1 in
-	'') _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names shutdown help ;;
-	help) _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names shutdown ;;
+	'') _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names map shutdown help ;;
+	help) _coppice_words run check status tree start stop restart signal add task remove reload events log call cast send names map shutdown ;;
 	run | check) _coppice_files ;;
+	map) _coppice_words -- ;;
 	status | log | task) [[ $2 == 0 ]] && _coppice_words "$(_coppice_paths)" ;;
 	start | stop | restart | remove) _coppice_words "$(_coppice_paths)" ;;
 	call | cast | send) [[ $2 == 0 ]] && _coppice_words "$(_coppice_names)" ;;
@@ -142,12 +151,13 @@ _coppice() {
 		case $word in
 		--)
 			# what stands behind is a command line of its own, or the rest of the operands
-			if [[ $cmd == run || $cmd == add || $cmd == task ]]; then
+			if [[ $cmd == run || $cmd == add || $cmd == task || $cmd == map ]]; then
 				_command_offset $((i + 1)) 2>/dev/null || mapfile -t COMPREPLY < <(compgen -c -- "${COMP_WORDS[COMP_CWORD]}")
 				return
 			fi
 			;;
-		--node | --socket | --restart | --lines | -n | --timeout | --since)
+		--node | --socket | --restart | --lines | -n | --timeout | --since | --on-timeout | --halt | --joblog | --results | \
+			--jobs | -P | --max-args | --retries | --backoff | --block | --records)
 			[[ ${COMP_WORDS[i + 1]-} == = ]] && ((i++))
 			((i++))
 			;;

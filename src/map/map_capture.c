@@ -17,6 +17,9 @@
 #include "map/map_private.h"
 
 #define PIPE_SIZE (1 << 20)  /* of --pipe: the most that needs no privilege */
+#define SPARE_MAX (2u << 20) /* bytes of a stream's memory that may be kept for the next item */
+#define SPARE_ALL (16u << 20)
+#define READ_MIN 4096     /* room for a read */
 #define FINISH_MAX (4u << 20) /* more than any pipe holds: somebody still writes */
 
 static int open_one(struct run *r, struct item *it, int stream, int *write_r)
@@ -30,9 +33,12 @@ static int open_one(struct run *r, struct item *it, int stream, int *write_r)
 	c->fd = c->src.fd = -1;
 	c->total = 0;
 	c->held = false;
+	if (c->spare)
+		r->spare_bytes -= c->cap;
+	c->spare = false;
 	if (pipe2(p, O_CLOEXEC) < 0)
 		return -1;
-	if (r->o->pipe)
+	if (r->o->pipe && stream == 0)
 		fcntl(p[0], F_SETPIPE_SZ, PIPE_SIZE); /* or it stays as it is */
 	fcntl(p[0], F_SETFL, O_NONBLOCK); /* our end alone */
 	c->fd = p[0];
@@ -75,18 +81,6 @@ static bool is_too_much(const struct run *r, const struct capture *c)
 	return c->len >= MAP_KEEP || (r->kept >= MAP_KEEP_ALL && c->len >= MAP_PIECE);
 }
 
-static void keep(struct run *r, struct capture *c, const char *data, size_t n)
-{
-	if (c->len + n > c->cap) {
-		c->cap = c->cap * 2 > c->len + n ? c->cap * 2 : c->len + n;
-		c->mem = map_grow(c->mem, c->cap, 1);
-	}
-	memcpy(c->mem + c->len, data, n);
-	c->len += n;
-	c->total += n;
-	r->kept += n;
-}
-
 /* --- reading --- */
 
 static void unwatch(struct run *r, struct capture *c)
@@ -105,13 +99,20 @@ static bool make_room(struct run *r, struct capture *c)
 /* Reads once. 1: there may be more; 0: not now; -1: it has ended. */
 static int take(struct run *r, struct capture *c)
 {
-	ssize_t n = read(c->fd, r->scratch, MAP_PIECE);
+	ssize_t n;
 
+	if (c->cap - c->len < READ_MIN) {
+		c->cap = c->cap > 0 ? c->cap * 2 : r->o->pipe ? PIPE_SIZE : READ_MIN;
+		c->mem = map_grow(c->mem, c->cap, 1);
+	}
+	n = read(c->fd, c->mem + c->len, c->cap - c->len);
 	if (n < 0)
 		return errno == EINTR ? 1 : errno == EAGAIN ? 0 : -1;
 	if (n == 0)
 		return -1;
-	keep(r, c, r->scratch, (size_t)n);
+	c->len += (size_t)n;
+	c->total += (uint64_t)n;
+	r->kept += (size_t)n;
 	return 1;
 }
 
@@ -177,7 +178,13 @@ void capture_drop(struct run *r, struct capture *c)
 	c->n_ext = c->len = 0;
 	c->total = 0;
 	c->held = false;
-	if (c->cap > MAP_PIECE) { /* an item that is used again does not stay large */
+	if (c->cap <= MAP_PIECE || c->spare)
+		return;
+	/* memory that is there is faster than memory that is made, but not every item may have much */
+	c->spare = c->cap <= SPARE_MAX && r->spare_bytes + c->cap <= SPARE_ALL;
+	if (c->spare) {
+		r->spare_bytes += c->cap;
+	} else {
 		free(c->mem);
 		c->mem = NULL;
 		c->cap = 0;

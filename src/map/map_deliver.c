@@ -52,7 +52,7 @@ void deliver_lines(struct run *r, struct capture *c, bool all)
 	size_t n = end ? (size_t)(end - c->mem) + 1 : 0;
 	bool in_line = false;
 
-	if (all || (n == 0 && c->len >= MAP_KEEP))
+	if (all || (n == 0 && c->len >= MAP_LINE_KEEP))
 		n = c->len; /* a line that does not end is not kept for ever */
 	if (n == 0)
 		return;

@@ -16,6 +16,7 @@
 #include "base/fds.h"
 #include "map/map_private.h"
 
+#define PIECE (128u << 10)     /* read at a time for a chunk: it stays in the processor's cache */
 #define CHUNK_MAX (256u << 20) /* bytes beyond a block that a chunk may have, for one long record or many */
 
 static void input_ready(struct loop_source *src, uint32_t events)
@@ -30,7 +31,8 @@ static void input_ready(struct loop_source *src, uint32_t events)
 
 int input_open(struct input *in, const struct map_options *o, struct loop *l, void (*wake)(void *ctx), void *ctx)
 {
-	*in = (struct input){ .o = o, .loop = l, .wake = wake, .ctx = ctx, .src.fd = -1, .fd = STDIN_FILENO };
+	*in = (struct input){ .o = o, .loop = l, .wake = wake, .ctx = ctx, .src.fd = -1, .fd = STDIN_FILENO,
+		.chunk = -1 };
 	if (o->args)
 		return 0;
 	if (loop_attach(l, &in->src, in->fd, EPOLLIN, input_ready, in) == 0)
@@ -45,12 +47,17 @@ void input_close(struct input *in)
 	loop_detach(in->loop, &in->src);
 	free(in->buf);
 	in->buf = NULL;
+	fds_close(&in->chunk);
+	while (in->n_pool > 0)
+		fds_close(&in->pool[--in->n_pool]);
 }
 
 /* --- the buffer --- */
 
 static void make_room(struct input *in, size_t size)
 {
+	if (in->from == in->to)
+		in->from = in->to = 0;
 	if (in->from > 0 && in->to + size > in->cap) {
 		memmove(in->buf, in->buf + in->from, in->to - in->from);
 		in->to -= in->from;
@@ -155,69 +162,127 @@ static enum input_result next_arg(struct input *in, struct item *it)
 
 /* --- chunks --- */
 
-/* How many bytes of the buffer are a chunk; 0: not yet known. */
-static size_t chunk_size(struct input *in)
+void input_give_back(struct input *in, int *fd)
 {
-	int delim = in->o->nul ? '\0' : '\n';
-	size_t have = in->to - in->from, at = in->looked;
-	const char *start = in->buf + in->from, *end;
-
-	if (in->o->records > 0) {
-		while (at < have && (end = memchr(start + at, delim, have - at))) {
-			at = (size_t)(end - start) + 1;
-			if (++in->found == in->o->records)
-				return at;
-		}
-		in->looked = have;
-	} else if (have >= in->o->block) {
-		end = memrchr(start, delim, in->o->block);
-		/* a record longer than a block is a chunk of its own */
-		if (!end && have > in->looked)
-			end = memchr(start + (at > in->o->block ? at : in->o->block), delim,
-			    have - (at > in->o->block ? at : in->o->block));
-		if (end)
-			return (size_t)(end - start) + 1;
-		in->looked = have;
+	if (*fd >= 0 && in->n_pool < MAP_CHUNKS) {
+		in->pool[in->n_pool++] = *fd;
+		*fd = -1;
 	}
-	return in->ended ? have : 0;
+	fds_close(fd);
 }
 
-static int make_chunk(struct item *it, const char *data, size_t len)
+static int begin_chunk(struct input *in)
 {
-	it->chunk = memfd_create("map-chunk", MFD_CLOEXEC);
-	if (it->chunk < 0)
+	in->len = in->whole = in->records = 0;
+	in->chunk = in->n_pool > 0 ? in->pool[--in->n_pool] : memfd_create("map-chunk", MFD_CLOEXEC);
+	return in->chunk < 0 ? -1 : 0;
+}
+
+/* How many bytes of the piece belong to the chunk; notes how far its records are whole. */
+static size_t belongs(struct input *in, const char *piece, size_t n)
+{
+	int delim = in->o->nul ? '\0' : '\n';
+	const char *end;
+	size_t at = 0;
+
+	if (in->o->records == 0) {
+		end = memrchr(piece, delim, n);
+		if (end)
+			in->whole = in->len + (size_t)(end - piece) + 1;
+		return n;
+	}
+	while (at < n && in->records < in->o->records && (end = memchr(piece + at, delim, n - at))) {
+		at = (size_t)(end - piece) + 1;
+		in->whole = in->len + at;
+		in->records++;
+	}
+	return in->records == in->o->records ? at : n;
+}
+
+static bool is_full(const struct input *in)
+{
+	return in->o->records > 0 ? in->records == in->o->records : in->len >= in->o->block && in->whole > 0;
+}
+
+static int write_at(int fd, const char *data, size_t len, size_t at)
+{
+	ssize_t n;
+
+	for (; len > 0; data += n, len -= (size_t)n, at += (size_t)n) {
+		n = pwrite(fd, data, len, (off_t)at);
+		if (n <= 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* What the buffer has goes into the chunk, as much as belongs to it. */
+static int put_piece(struct input *in)
+{
+	size_t n = in->to - in->from, room;
+
+	if (in->o->records == 0 && in->whole == 0 && in->len >= in->o->block)
+		room = n; /* a record longer than a block */
+	else
+		room = in->o->records > 0 || in->len >= in->o->block ? n : in->o->block - in->len;
+	n = belongs(in, in->buf + in->from, n < room ? n : room);
+	if (write_at(in->chunk, in->buf + in->from, n, in->len) < 0)
 		return -1;
-	if (fds_write_all(it->chunk, data, len) == 0)
+	in->from += n;
+	in->len += n;
+	return 0;
+}
+
+/* The record that the chunk has only a part of begins the next one. */
+static int take_tail(struct input *in)
+{
+	size_t n = in->len - in->whole;
+	ssize_t got = 0;
+
+	if (n == 0)
 		return 0;
-	fds_close(&it->chunk);
-	return -1;
+	if (in->from >= n) { /* it is still in the buffer, before what is left */
+		in->from -= n;
+	} else {
+		make_room(in, n);
+		memmove(in->buf + in->from + n, in->buf + in->from, in->to - in->from);
+		in->to += n;
+		got = pread(in->chunk, in->buf + in->from, n, (off_t)in->whole);
+	}
+	return got < 0 ? -1 : 0;
+}
+
+static enum input_result end_chunk(struct input *in, struct item *it)
+{
+	if (in->ended && in->from == in->to && !is_full(in))
+		in->whole = in->len; /* the last one: with a record that has no end */
+	if (in->whole == 0)
+		return INPUT_END;
+	if (take_tail(in) < 0 || ftruncate(in->chunk, (off_t)in->whole) < 0) {
+		in->err = errno;
+		return INPUT_END;
+	}
+	it->chunk = in->chunk;
+	in->chunk = -1;
+	return INPUT_ITEM;
 }
 
 static enum input_result next_chunk(struct input *in, struct item *it)
 {
-	size_t want, n;
-
-	for (;;) {
-		n = chunk_size(in);
-		if (n > 0) {
-			if (make_chunk(it, in->buf + in->from, n) < 0) {
-				in->err = errno;
-				return INPUT_END;
-			}
-			in->from += n;
-			in->looked = in->found = 0;
-			return INPUT_ITEM;
+	while (in->chunk >= 0 || begin_chunk(in) == 0) {
+		if (in->from < in->to && !is_full(in) && put_piece(in) < 0)
+			break;
+		if (is_full(in) || (in->ended && in->from == in->to))
+			return end_chunk(in, it);
+		if (in->len > in->o->block + CHUNK_MAX) {
+			errno = EMSGSIZE;
+			break;
 		}
-		if (in->ended)
-			return INPUT_END;
-		if (in->to - in->from > in->o->block + CHUNK_MAX) {
-			in->err = EMSGSIZE;
-			return INPUT_END;
-		}
-		want = in->o->block > in->to - in->from ? in->o->block - (in->to - in->from) : MAP_PIECE;
-		if (!fill(in, want))
+		if (in->from == in->to && !fill(in, PIECE))
 			return INPUT_WAIT;
 	}
+	in->err = errno;
+	return INPUT_END;
 }
 
 enum input_result input_next(struct input *in, struct item *it)

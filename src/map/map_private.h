@@ -22,10 +22,13 @@
 
 #define MAP_WINDOW 1024            /* items between start and delivery, beside those that run */
 #define MAP_ITEM_MAX 131071        /* bytes of an item: what the kernel takes as one argument */
-#define MAP_KEEP (256u << 10)      /* bytes of one stream of an item in memory */
-#define MAP_KEEP_ALL (32u << 20)   /* of all */
+#define MAP_KEEP (4u << 20)        /* bytes of one stream of an item in memory */
+#define MAP_KEEP_ALL (64u << 20)   /* of all */
 #define MAP_PIECE (64u << 10)      /* bytes read, written or transformed at a time */
+#define MAP_LINE_KEEP (256u << 10) /* --line-buffer: bytes of a line that has not ended */
 #define MAP_GRACE_MS 500           /* between TERM and KILL */
+
+#define MAP_CHUNKS 8               /* memfds that are kept */
 
 struct run;
 struct item;
@@ -77,6 +80,7 @@ struct capture {
 	struct extent *ext;
 	size_t n_ext, cap_ext;
 	uint64_t total;            /* bytes since the attempt began */
+	bool spare;                /* mem is kept for the next item */
 	bool held;                 /* not read for now */
 };
 
@@ -129,7 +133,11 @@ struct input {
 	size_t from, to, cap;
 	size_t looked;             /* bytes from `from` on known to hold no end of an item */
 	bool skipping;             /* within an item that is too long */
-	size_t found;              /* records counted in the chunk so far */
+	int chunk;                 /* memfd that is being filled; -1 */
+	size_t len, whole;         /* bytes in it; and of whole records */
+	size_t records;            /* in it */
+	int pool[MAP_CHUNKS];      /* memfds to be used again: their memory is there already */
+	size_t n_pool;
 	int err;                   /* errno of the read that failed; 0 */
 	void (*wake)(void *ctx);
 	void *ctx;
@@ -141,6 +149,8 @@ void input_close(struct input *in);
 enum input_result { INPUT_ITEM, INPUT_WAIT, INPUT_END };
 /* Fills the item's text or chunk. INPUT_WAIT: wake will be called. */
 enum input_result input_next(struct input *in, struct item *it);
+/* The chunk is not needed any more; *fd becomes -1. */
+void input_give_back(struct input *in, int *fd);
 
 /* --- map_words.c: the command with an item in it --- */
 
@@ -351,6 +361,7 @@ struct run {
 	struct delivery delivery;
 	struct spill spill;
 	size_t kept;               /* bytes of output in memory */
+	size_t spare_bytes;        /* of memory that is kept for more */
 	char *scratch;             /* MAP_PIECE */
 	struct joblog log;
 	struct progress progress;

@@ -55,7 +55,7 @@ static void item_put(struct run *r, struct item *it)
 {
 	capture_drop(r, &it->out[0]);
 	capture_drop(r, &it->out[1]);
-	fds_close(&it->chunk);
+	input_give_back(&r->in, &it->chunk);
 	it->len = it->n_args = 0;
 	if (it->cap > MAP_PIECE) {
 		free(it->text);
