@@ -21,6 +21,12 @@ campaign=$COP_BUILDDIR/tests/campaign/campaign
 	[ "$status" -eq 0 ]
 }
 
+@test "campaigns: tasks and streams, of which anybody may be killed, leave nothing" {
+	run timeout 120 "$campaign" tasks --seconds 3 --seed $RANDOM
+	echo "$output"
+	[ "$status" -eq 0 ]
+}
+
 @test "campaigns: while somebody writes over the segment, supervisors go on restarting" {
 	run timeout 120 "$campaign" hostile --seconds 3 --seed $RANDOM
 	echo "$output"

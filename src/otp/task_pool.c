@@ -2,20 +2,23 @@
 /* SPDX-License-Identifier: ISC */
 
 /*
- * A stream's pool: processes that each work on many elements. Elements go to a process by the batch, in one block of
- * the consumer's shared memory, into which the process writes the values; so an element costs no message. How many make
- * a batch follows from how long the last ones took: slow work goes one by one.
+ * A stream's pool: processes that each work on many elements. Elements go to a process by the batch, in one message,
+ * and the values come back in one; so an element costs none. How many make a batch follows from how long the last ones
+ * took: slow work goes one by one.
  *
- * A process that dies says by the block how far it came: what is done counts, the element it was at has its death as
- * result, and what it had not begun goes to another.
+ * A process that dies says by the block of values how far it came: what is done counts, the element it was at has its
+ * death as result, and what it had not begun goes to another, from the copy of the batch that the consumer keeps.
+ *
+ * The block is in the memory of the process that fills it, and addressed to the consumer, so that it is nobody else's
+ * before both are gone or done with it: a process may go on writing for a moment after its consumer's death. The
+ * consumer is told where it is before the first element is begun (STREAM_BEGUN), and gets it when the last is done.
  *
  *   word of a block    who writes             who reads
- *   n, from, e[].at    consumer, before it is given    process
  *   done               process: an element is over     consumer: release/acquire
  *   started_ns         process: when it began one      consumer, for time-outs
- *   e[].value_*        process, before done            consumer, after done
+ *   the rest           process, before done            consumer, after done
  *
- * A block is never sent, only its index is: the consumer frees it. Whatever is read from it is checked before use.
+ * Whatever is read from a batch or a block is checked before use.
  */
 #include <coppice/task.h>
 
@@ -30,7 +33,6 @@
 #define BLOCK_BYTES (32768 - sizeof(struct seg_node)) /* the largest that is not a run of chunks */
 #define BATCH_MAX 512u
 #define BATCH_NS 200000      /* what a batch should take */
-#define VALUE_ROOM 4096      /* for the value of an element that has a block to itself */
 #define DEEP_FROM 16u        /* batches of so many are worth having the next one ready */
 #define DEATHS_MAX 3         /* in a row, of processes that began nothing */
 #define SLACK_NS 8000000     /* of the coarse clock */
@@ -38,21 +40,30 @@
 
 struct element {
 	uint32_t at, len;
-	uint32_t value_at, value_len, tag;
-	uint32_t how;            /* enum how */
 };
 
-enum how { HOW_NONE, HOW_HERE, HOW_SENT };
-
-struct block {
-	_Atomic uint32_t done;
-	uint32_t n, from;
-	uint32_t values_at;      /* the next value's place */
-	_Atomic int64_t started_ns;
+/* A batch as it is sent. */
+struct work {
+	uint32_t n, from;        /* from: the first that is to be done */
 	uint64_t unused;
 	struct element e[];
 };
-_Static_assert(sizeof(struct block) % 16 == 0 && sizeof(struct element) == 24, "laid out by hand below");
+_Static_assert(sizeof(struct work) % 16 == 0, "what comes behind is laid out by hand");
+
+enum how { HOW_NONE, HOW_HERE, HOW_SENT };
+
+struct value {
+	uint32_t at, len, tag;
+	uint32_t how;            /* enum how */
+};
+
+struct block {
+	_Atomic uint32_t done;   /* of those from `from` on */
+	uint32_t values_at;      /* the next value's place */
+	_Atomic int64_t started_ns;
+	struct value v[];
+};
+_Static_assert(sizeof(struct block) % 16 == 0, "what comes behind is laid out by hand");
 
 static int64_t coarse_ns(void)
 {
@@ -64,6 +75,13 @@ static int64_t coarse_ns(void)
 
 /* --- in a process of the pool --- */
 
+static _Noreturn void leave(const char *word)
+{
+	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, word);
+
+	cop_exit(&reason);
+}
+
 static void tell(const struct stream_plan *p, struct seg_node *n, enum stream_event ev, uint32_t slot, uint32_t position)
 {
 	n->from = proc.id;
@@ -72,47 +90,61 @@ static void tell(const struct stream_plan *p, struct seg_node *n, enum stream_ev
 	n->hnext = position;
 	n->hprev = ev;
 	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
-	(void)proc_send(p->consumer, n, false, 0);
+	if (ev == STREAM_BEGUN)
+		(void)proc_send_quiet(p->consumer, n); /* who waits, waits for the values */
+	else
+		(void)proc_send(p->consumer, n, false, 0);
 }
 
-/* One element; false: the block makes no sense. */
-static bool work_on_one(const struct stream_plan *p, uint32_t slot, struct block *b, size_t room, uint32_t i)
+/* The block is the consumer's only when that knows of it: killed before, it is free with our other memory. */
+static struct seg_node *new_block(const struct stream_plan *p, uint32_t slot, uint32_t n)
+{
+	struct seg_node *node = proc_node(BLOCK_BYTES, 0), *word = node ? proc_node(0, 0) : NULL;
+	struct block *b;
+
+	if (!word)
+		leave("enomem");
+	b = seg_node_data(node);
+	memset(b, 0, sizeof *b + n * sizeof b->v[0]);
+	b->values_at = (uint32_t)(sizeof *b + n * sizeof b->v[0]);
+	tell(p, word, STREAM_BEGUN, slot, seg_index_of(&proc.seg, node));
+	__atomic_store_n(&node->to, p->consumer, __ATOMIC_RELEASE);
+	return node;
+}
+
+/* Element i, as the j-th of the block. */
+static void work_on_one(const struct stream_plan *p, uint32_t slot, const struct work *w, uint32_t i, struct block *b,
+    uint32_t j)
 {
 	unsigned char *base = (unsigned char *)b;
-	struct element e = b->e[i];
 	uint32_t at = b->values_at;
-	struct task_sink sink = { .at = base + at, .room = at < room ? room - at : 0 };
+	struct task_sink sink = { .at = base + at, .room = BLOCK_BYTES - at };
 	struct cop_result r;
 
-	if (e.at > room || e.len > room - e.at)
-		return false;
 	atomic_store_explicit(&b->started_ns, coarse_ns(), memory_order_relaxed);
-	task_sink = sink.room ? &sink : NULL;
-	r = p->work(p->ctx, base + e.at, e.len);
+	task_sink = &sink;
+	r = p->work(p->ctx, (const unsigned char *)w + w->e[i].at, w->e[i].len);
 	if (sink.used && r.node == 0) {
-		b->e[i].value_at = at;
-		b->e[i].value_len = (uint32_t)sink.len;
-		b->e[i].tag = sink.tag;
-		b->e[i].how = HOW_HERE;
-		b->values_at = at + (uint32_t)ROUND(sink.len);
+		b->v[j] = (struct value){ at, (uint32_t)sink.len, sink.tag, HOW_HERE };
+		at += (uint32_t)ROUND(sink.len);
+		b->values_at = at < BLOCK_BYTES ? at : (uint32_t)BLOCK_BYTES;
 	} else {
-		task_sink = NULL;
-		b->e[i].how = HOW_SENT;
+		sink.used = false;
+		b->v[j].how = HOW_SENT;
 		tell(p, task_value(r), STREAM_BIG_VALUE, slot, i);
 	}
 	task_sink = NULL;
-	atomic_store_explicit(&b->done, i + 1, memory_order_release);
-	return true;
+	atomic_store_explicit(&b->done, j + 1, memory_order_release);
 }
 
-static bool work_on(const struct stream_plan *p, uint32_t slot, struct block *b, size_t room)
+static bool makes_sense(const struct work *w, size_t len)
 {
-	uint32_t i, n = b->n;
+	uint32_t i;
 
-	if (room < sizeof *b || n > (room - sizeof *b) / sizeof b->e[0])
+	if (len < sizeof *w || w->n > BATCH_MAX || w->n > (len - sizeof *w) / sizeof w->e[0] || w->from >= w->n)
 		return false;
-	for (i = b->from; i < n; i++)
-		if (!work_on_one(p, slot, b, room, i))
+	for (i = 0; i < w->n; i++)
+		if (w->e[i].at > len || w->e[i].len > len - w->e[i].at)
 			return false;
 	return true;
 }
@@ -121,41 +153,43 @@ static bool is_batch(void *ctx, const struct cop_msg *m)
 {
 	const struct stream_plan *p = ctx;
 
-	return m->kind == COP_MSG_PLAIN && m->tag == STREAM_BATCH && m->from.id == p->consumer && m->len == sizeof(uint32_t);
-}
-
-static _Noreturn void leave(const char *word)
-{
-	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, word);
-
-	cop_exit(&reason);
+	return m->kind == COP_MSG_PLAIN && m->tag == STREAM_BATCH && m->from.id == p->consumer;
 }
 
 _Noreturn void stream_worker(const struct stream_plan *plan, uint32_t slot)
 {
 	struct stream_plan p = *plan;
-	struct seg_node *n;
+	const struct work *w;
+	struct seg_node *node;
 	struct cop_msg msg;
-	uint32_t index;
+	uint32_t i, n, from;
 
 	for (;;) {
 		if (cop_receive(&msg, is_batch, &p, COP_INFINITY) != 1)
 			leave("enomem");
-		memcpy(&index, msg.data, sizeof index);
-		cop_msg_done(&msg);
-		n = seg_node(&proc.seg, index);
-		if (!n || !work_on(&p, slot, seg_node_data(n), seg_node_room(&proc.seg, n)))
+		w = msg.data;
+		if (!makes_sense(w, msg.len))
 			leave("bad_batch");
-		n = proc_node(0, 0);
-		if (!n)
-			leave("enomem");
-		tell(&p, n, STREAM_BATCH_DONE, slot, index);
+		n = w->n;
+		from = w->from;
+		node = new_block(&p, slot, n - from);
+		for (i = from; i < n; i++)
+			work_on_one(&p, slot, w, i, seg_node_data(node), i - from);
+		cop_msg_done(&msg);
+		tell(&p, node, STREAM_BATCH_DONE, slot, seg_index_of(&proc.seg, node));
 	}
 }
 
 /* --- in the consumer --- */
 
-/* What an element's result is, if it is not in the block. */
+/* A block of values: of the elements from `from` to before `upto`. */
+struct run {
+	struct run *next;
+	struct seg_node *node;
+	uint32_t from, upto;
+};
+
+/* What an element's result is, if it is not in a block. */
 struct extra {
 	struct extra *next;
 	uint32_t i;
@@ -166,10 +200,11 @@ struct extra {
 struct batch {
 	struct batch *next;      /* in the list that it is in */
 	struct batch *later;     /* ordered: the one that was filled after it */
-	struct seg_node *node;
-	size_t room;
+	struct work *work;
+	size_t room, len;        /* of that */
 	uint32_t n, given;
 	bool done;
+	struct run *runs;        /* the last one first */
 	struct extra *extras;
 	int deaths;
 };
@@ -184,6 +219,7 @@ struct worker {
 	bool timed_out;
 	struct list work;        /* the first is the one it is at */
 	uint32_t n_work;
+	uint32_t begun;          /* the node of its block; 0 */
 	int64_t since_ns;        /* when that one was the first */
 };
 
@@ -226,9 +262,15 @@ static struct batch *list_take(struct list *l)
 	return b;
 }
 
-static struct block *block_of(const struct batch *b)
+/* The block that a process is filling; NULL: it has begun none, or died before it was ours. */
+static struct seg_node *begun(const struct worker *w)
 {
-	return seg_node_data(b->node);
+	struct seg_node *n = w->begun ? seg_node(&proc.seg, w->begun) : NULL;
+
+	if (!n || __atomic_load_n(&n->to, __ATOMIC_ACQUIRE) != proc.id || atomic_load(&n->state) != SEG_BUSY ||
+	    seg_node_room(&proc.seg, n) < BLOCK_BYTES)
+		return NULL;
+	return n;
 }
 
 static int open_pool(struct cop_stream *s)
@@ -267,11 +309,22 @@ static void free_extras(struct batch *b)
 	}
 }
 
+static void free_runs(struct batch *b)
+{
+	struct run *r;
+
+	while ((r = b->runs)) {
+		b->runs = r->next;
+		proc_done(r->node);
+		free(r);
+	}
+}
+
 static void free_batch(struct batch *b)
 {
 	free_extras(b);
-	if (b->node)
-		pool_put(b->node);
+	free_runs(b);
+	free(b->work);
 	free(b);
 }
 
@@ -292,8 +345,14 @@ void stream_pool_free(struct cop_stream *s)
 	if (!p)
 		return;
 	/* an ordered stream's batches are all in `ready`, chained by `later`: what workers have is among them */
-	for (i = 0; i < p->n_workers && s->o.unordered; i++)
-		free_list(&p->w[i].work);
+	for (i = 0; i < p->n_workers; i++) {
+		struct seg_node *block = begun(&p->w[i]);
+
+		if (block)
+			pool_put(block);
+		if (s->o.unordered)
+			free_list(&p->w[i].work);
+	}
 	if (s->o.unordered) {
 		free_list(&p->again);
 		free_list(&p->ready);
@@ -337,16 +396,35 @@ static bool add_extra(struct batch *b, uint32_t i, struct seg_node *value, const
 	return true;
 }
 
+/* The value of an element that is in a block. False: it is not. */
+static bool in_block(const struct batch *b, uint32_t i, struct cop_stream_result *r)
+{
+	const struct run *run = b->runs;
+	const struct block *k;
+	struct value v;
+
+	while (run && (i < run->from || i >= run->upto))
+		run = run->next;
+	if (!run)
+		return false;
+	k = seg_node_data(run->node);
+	v = k->v[i - run->from];
+	if (v.how != HOW_HERE || v.at > BLOCK_BYTES || v.len > BLOCK_BYTES - v.at)
+		return false;
+	r->tag = v.tag;
+	r->data = (const unsigned char *)k + v.at;
+	r->len = v.len;
+	return true;
+}
+
 static int give(struct cop_stream *s, struct batch *b, struct cop_stream_result *r)
 {
 	uint32_t i = b->given++;
-	unsigned char *base = seg_node_data(b->node);
-	struct element e = block_of(b)->e[i];
 	struct extra *x = b->extras ? extra_of(b, i) : NULL;
 	struct cop_msg msg;
 
 	s->delivered++;
-	*r = (struct cop_stream_result){ .how = 1, .tag = e.tag };
+	*r = (struct cop_stream_result){ .how = 1 };
 	if (x && x->value) {
 		(void)proc_msg(&msg, x->value);
 		r->tag = msg.tag;
@@ -354,16 +432,13 @@ static int give(struct cop_stream *s, struct batch *b, struct cop_stream_result 
 		r->len = msg.len;
 		return 1;
 	}
-	if (!x && e.how == HOW_HERE && e.value_at <= b->room && e.value_len <= b->room - e.value_at) {
-		r->data = base + e.value_at;
-		r->len = e.value_len;
+	if (!x && in_block(b, i, r))
 		return 1;
-	}
 	r->how = -1;
 	r->reason = x ? x->reason : cop_exit_make_text(COP_EXIT_OTHER, 0, "bad_value");
-	if (s->o.zip_input_on_exit && e.at <= b->room && e.len <= b->room - e.at) {
-		r->input = base + e.at;
-		r->input_len = e.len;
+	if (s->o.zip_input_on_exit) {
+		r->input = (const unsigned char *)b->work + b->work->e[i].at;
+		r->input_len = b->work->e[i].len;
 	}
 	return 1;
 }
@@ -375,6 +450,7 @@ static void recycle(struct cop_stream *s, struct batch *b)
 
 	p->n_batches--;
 	free_extras(b);
+	free_runs(b);
 	if (b->room != BLOCK_BYTES) {
 		free_batch(b);
 		return;
@@ -413,20 +489,22 @@ static void batch_done(struct cop_stream *s, struct batch *b)
 static struct batch *new_batch(struct cop_stream *s, size_t first_len)
 {
 	struct stream_pool *p = s->pool;
-	size_t need = sizeof(struct block) + sizeof(struct element) + 16 + ROUND(first_len) + VALUE_ROOM;
+	size_t need = sizeof(struct work) + 16 + ROUND(first_len);
 	struct batch *b = need <= BLOCK_BYTES ? list_take(&p->unused) : NULL;
-	struct seg_node *node = b ? b->node : NULL;
+	struct work *work = b ? b->work : NULL;
 
+	if (need < BLOCK_BYTES)
+		need = BLOCK_BYTES;
 	if (!b) {
-		b = calloc(1, sizeof *b);
-		node = b ? proc_node(need <= BLOCK_BYTES ? BLOCK_BYTES : need, COP_NOWAIT) : NULL;
-		if (!node) {
+		b = malloc(sizeof *b);
+		work = b ? malloc(need) : NULL;
+		if (!work) {
 			free(b);
+			errno = ENOMEM;
 			return NULL;
 		}
 	}
-	*b = (struct batch){ .node = node, .room = need <= BLOCK_BYTES ? BLOCK_BYTES : need };
-	memset(seg_node_data(node), 0, sizeof(struct block));
+	*b = (struct batch){ .work = work, .room = need };
 	return b;
 }
 
@@ -444,49 +522,62 @@ static int want_item(struct cop_stream *s)
 	more = s->input.next(s->input.ctx, &p->item, &p->item_len);
 	s->input_done = more <= 0;
 	p->has_item = more > 0;
-	if (more > 0 && p->item_len > COP_MSG_MAX - 2 * VALUE_ROOM) {
+	if (more > 0 && p->item_len > COP_MSG_MAX - sizeof(struct work) - 32) {
 		errno = EMSGSIZE;
 		return -1;
 	}
 	return more;
 }
 
-/* Elements, as many as there should be and fit in the first half; a slow input ends it, too. */
+/* Elements, as many as there should be and fit; a slow input ends it, too. */
 static int fill(struct cop_stream *s, struct batch *b)
 {
 	struct stream_pool *p = s->pool;
-	struct block *k = block_of(b);
+	struct work *w = b->work;
 	uint32_t most = b->room == BLOCK_BYTES ? p->target : 1;
-	size_t at = ROUND(sizeof *k + most * sizeof k->e[0]), half = at + (b->room - at) / 2;
+	size_t at = ROUND(sizeof *w + most * sizeof w->e[0]);
 	int64_t since = coarse_ns();
 	int more = 1;
 
+	if (at + p->item_len > b->room) {
+		most = 1;
+		at = ROUND(sizeof *w + sizeof w->e[0]);
+	}
 	for (b->n = 0; b->n < most && (more = want_item(s)) > 0; b->n++) {
-		if (b->n > 0 && (at + p->item_len > half || coarse_ns() != since))
+		if (b->n > 0 && (at + p->item_len > b->room || coarse_ns() != since))
 			break;
-		k->e[b->n] = (struct element){ .at = (uint32_t)at, .len = (uint32_t)p->item_len };
+		w->e[b->n] = (struct element){ (uint32_t)at, (uint32_t)p->item_len };
 		if (p->item_len)
-			memcpy((unsigned char *)k + at, p->item, p->item_len);
-		at = ROUND(at + p->item_len);
+			memcpy((unsigned char *)w + at, p->item, p->item_len);
+		b->len = at + p->item_len;
+		at = ROUND(b->len);
 		p->has_item = false;
 	}
-	k->n = b->n;
-	k->values_at = (uint32_t)at;
+	w->n = b->n;
+	w->from = 0;
+	w->unused = 0;
 	s->spawned += b->n;
 	return more < 0 ? -1 : 0;
 }
 
-static void hand_over(struct worker *w, struct batch *b)
+/* 0, or -1 with errno. */
+static int hand_over(struct cop_stream *s, struct worker *w, struct batch *b)
 {
-	uint32_t index = seg_index_of(&proc.seg, b->node);
-	struct block *k = block_of(b);
+	void *data = cop_msg_new(b->len, 0);
 
-	k->from = atomic_load(&k->done);
-	atomic_store(&k->started_ns, 0);
+	if (!data) {
+		int err = errno;
+
+		list_put(&s->pool->again, b);
+		errno = err;
+		return -1;
+	}
+	memcpy(data, b->work, b->len);
 	list_put(&w->work, b);
 	if (w->n_work++ == 0)
 		w->since_ns = clock_mono_ns();
-	(void)cop_send(cop_to((cop_pid){ w->pid }), STREAM_BATCH, &index, sizeof index);
+	(void)cop_msg_send(cop_to((cop_pid){ w->pid }), STREAM_BATCH, data, 0);
+	return 0;
 }
 
 /* --- the processes --- */
@@ -545,8 +636,6 @@ static int feed(struct cop_stream *s)
 		b = list_take(&p->again);
 		if (!b) {
 			b = new_batch(s, p->item_len);
-			if (!b && p->n_batches > 0 && errno == EAGAIN)
-				return 0; /* when one is given back */
 			if (!b)
 				return -1;
 			p->n_batches++;
@@ -556,8 +645,7 @@ static int feed(struct cop_stream *s)
 				p->ready.last = &b->later;
 			}
 		}
-		hand_over(w, b);
-		if (work < 0)
+		if (hand_over(s, w, b) < 0 || work < 0)
 			return -1;
 	}
 	return work < 0 ? -1 : 0;
@@ -576,15 +664,38 @@ static void adapt(struct cop_stream *s, const struct batch *b, int64_t took)
 	p->target = fits < 1 ? 1 : fits > most ? most : (uint32_t)fits;
 }
 
-static int first_done(struct cop_stream *s, struct worker *w)
+/* What is done of a batch, in this block, which it takes. */
+static int add_run(struct batch *b, struct seg_node *node, uint32_t n)
 {
-	struct batch *b = list_take(&w->work);
-	int64_t now = clock_mono_ns();
+	struct run *r = malloc(sizeof *r);
 
-	if (!b || atomic_load_explicit(&block_of(b)->done, memory_order_acquire) != b->n) {
+	if (!r) {
+		proc_done(node);
+		errno = ENOMEM;
+		return -1;
+	}
+	*r = (struct run){ b->runs, node, b->work->from, b->work->from + n };
+	b->runs = r;
+	return 0;
+}
+
+/* The first batch's block has come; takes the node. 0, or -1 with errno. */
+static int first_done(struct cop_stream *s, struct worker *w, struct seg_node *n)
+{
+	struct batch *b = w->work.first;
+	int64_t now = clock_mono_ns();
+	struct block *k = seg_node_data(n);
+
+	w->begun = 0;
+	if (!b || seg_node_room(&proc.seg, n) < BLOCK_BYTES ||
+	    atomic_load_explicit(&k->done, memory_order_acquire) != b->n - b->work->from) {
+		proc_done(n);
 		errno = EBADMSG; /* it said so, but is not */
 		return -1;
 	}
+	if (add_run(b, n, b->n - b->work->from) < 0)
+		return -1;
+	(void)list_take(&w->work);
 	w->n_work--;
 	adapt(s, b, now - w->since_ns);
 	w->since_ns = now;
@@ -592,33 +703,44 @@ static int first_done(struct cop_stream *s, struct worker *w)
 	return 0;
 }
 
-/* The first batch of one that died. 0, or -1 with errno: ETIMEDOUT or ENOMEM. */
-static int settle(struct cop_stream *s, struct worker *w, struct batch *b, const struct cop_exit *reason)
+/* The result of the element at which it died. 0, or -1 with errno: ETIMEDOUT or ENOMEM. */
+static int died_at(struct cop_stream *s, struct worker *w, struct batch *b, uint32_t i, const struct cop_exit *reason)
 {
 	struct cop_exit timeout = cop_exit_make(COP_EXIT_TIMEOUT, 0);
-	struct block *k = block_of(b);
-	uint32_t done = atomic_load_explicit(&k->done, memory_order_acquire);
 
-	if (done < k->from || done > b->n)
-		done = k->from; /* it has written what makes no sense */
-	if (done < b->n && (atomic_load(&k->started_ns) != 0 || ++b->deaths >= DEATHS_MAX)) {
-		b->deaths = 0;
-		if (extra_of(b, done) == NULL) {
-			if (w->timed_out && s->o.on_timeout == COP_TIMEOUT_EXIT) {
-				errno = ETIMEDOUT;
-				return -1;
-			}
-			if (!add_extra(b, done, NULL, w->timed_out ? &timeout : reason)) {
-				errno = ENOMEM;
-				return -1;
-			}
-		}
+	b->deaths = 0;
+	if (extra_of(b, i))
+		return 0; /* its value had been sent */
+	if (w->timed_out && s->o.on_timeout == COP_TIMEOUT_EXIT) {
+		errno = ETIMEDOUT;
+		return -1;
+	}
+	if (add_extra(b, i, NULL, w->timed_out ? &timeout : reason))
+		return 0;
+	errno = ENOMEM;
+	return -1;
+}
+
+/* The first batch of one that died. 0, or -1 with errno. */
+static int settle(struct cop_stream *s, struct worker *w, struct batch *b, const struct cop_exit *reason)
+{
+	struct seg_node *node = begun(w);
+	struct block *k = node ? seg_node_data(node) : NULL;
+	uint32_t left = b->n - b->work->from, done = k ? atomic_load_explicit(&k->done, memory_order_acquire) : 0;
+	bool at_one = k && atomic_load(&k->started_ns) != 0;
+
+	w->begun = 0;
+	if (done > left)
+		done = 0; /* it has written what makes no sense */
+	if (node && add_run(b, node, done) < 0)
+		return -1;
+	if (done < left && (at_one || ++b->deaths >= DEATHS_MAX)) {
+		if (died_at(s, w, b, b->work->from + done, reason) < 0)
+			return -1;
 		done++;
 	}
-	atomic_store(&k->done, done);
-	if (k->values_at > b->room)
-		k->values_at = (uint32_t)b->room;
-	if (done == b->n)
+	b->work->from += done;
+	if (b->work->from == b->n)
 		batch_done(s, b);
 	else
 		list_put(&s->pool->again, b);
@@ -682,9 +804,11 @@ static int take_event(struct cop_stream *s, struct seg_node *n)
 		p->refused = 0; /* there is room again */
 		r = worker_down(s, w, &reason);
 		break;
-	case STREAM_BATCH_DONE:
-		r = first_done(s, w);
+	case STREAM_BEGUN:
+		w->begun = n->hnext;
 		break;
+	case STREAM_BATCH_DONE:
+		return first_done(s, w, n);
 	case STREAM_BIG_VALUE:
 		if (w->work.first && n->hnext < w->work.first->n && !extra_of(w->work.first, n->hnext)) {
 			if (add_extra(w->work.first, n->hnext, n, NULL))
@@ -704,11 +828,13 @@ static int take_event(struct cop_stream *s, struct seg_node *n)
 
 static int64_t deadline_of(const struct cop_stream *s, const struct worker *w)
 {
+	struct seg_node *block;
 	int64_t started;
 
 	if (w->n_work == 0 || w->timed_out || s->plan.timeout_ms < 0)
 		return -1;
-	started = atomic_load_explicit(&block_of(w->work.first)->started_ns, memory_order_relaxed);
+	block = begun(w);
+	started = block ? atomic_load_explicit(&((struct block *)seg_node_data(block))->started_ns, memory_order_relaxed) : 0;
 	if (started < w->since_ns)
 		started = w->since_ns;
 	return started + s->plan.timeout_ms * 1000000 + SLACK_NS;
@@ -733,6 +859,34 @@ static int64_t look_at_times(struct cop_stream *s)
 		}
 	}
 	return first;
+}
+
+/* An event that comes when the stream is being closed: what is still to be freed is known then. */
+void stream_pool_late(struct cop_stream *s, const struct seg_node *n)
+{
+	struct worker *w = s->pool && n->peer < s->pool->n_workers ? &s->pool->w[n->peer] : NULL;
+
+	if (w && n->hprev == STREAM_BEGUN)
+		w->begun = n->hnext;
+	else if (w && n->hprev == STREAM_BATCH_DONE)
+		w->begun = 0;
+}
+
+/* The monitor process did not see to it: waits until nobody writes into a block any more. */
+void stream_pool_wait(struct cop_stream *s)
+{
+	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
+	uint32_t i;
+
+	for (i = 0; s->pool && i < s->pool->n_workers; i++) {
+		uint64_t pid = s->pool->w[i].pid;
+
+		if (!pid)
+			continue;
+		proc_end_other(pid, &killed);
+		while (seg_is_there(&proc.seg, pid))
+			inbox_futex_wait(&proc.slot->asleep, SEG_AWAKE, 1);
+	}
 }
 
 static int fail(struct cop_stream *s, struct cop_stream_result *r)

@@ -64,7 +64,7 @@ void task_order_send(uint64_t to, struct task_order *order);
 enum stream_tag {                /* messages to the monitor process */
 	STREAM_SPAWN = 0x54530001, /* "TS": struct stream_spawn, then the item */
 	STREAM_STOP,
-	STREAM_BATCH,              /* to a pool's process: the node that holds the batch */
+	STREAM_BATCH,              /* to a pool's process: a batch (task_pool.c) */
 };
 
 enum stream_event {          /* in a reply's hprev; peer: slot; hnext: position */
@@ -73,7 +73,8 @@ enum stream_event {          /* in a reply's hprev; peer: slot; hnext: position 
 	STREAM_REFUSED,      /* tag: errno; data: reason */
 	STREAM_DOWN,         /* data: reason */
 	STREAM_TIMED_OUT,
-	STREAM_BATCH_DONE,   /* from a pool's process */
+	STREAM_BEGUN,        /* from a pool's process: position is the node of its block */
+	STREAM_BATCH_DONE,   /* ... the block */
 	STREAM_BIG_VALUE,    /* ... a value that does not fit; position: which of the batch */
 };
 

@@ -76,8 +76,12 @@ static void clean_up(struct cop_stream *s)
 {
 	struct seg_node *n;
 
-	while ((n = proc_answer(NODE_REPLY, s->plan.ref.id)))
+	stream_pool_wait(s);
+	(void)proc_take();
+	while ((n = proc_answer(NODE_REPLY, s->plan.ref.id))) {
+		stream_pool_late(s, n);
 		proc_done(n);
+	}
 	cop_unlink(s->monitor);
 	while ((n = proc_find(NODE_EXIT, s->monitor.id, true)))
 		proc_done(n);

@@ -57,5 +57,7 @@ proc_wants_f stream_is_event;
 /* --- task_pool.c --- */
 int stream_pool_next(struct cop_stream *s, struct cop_stream_result *r);
 void stream_pool_free(struct cop_stream *s);
+void stream_pool_late(struct cop_stream *s, const struct seg_node *n);
+void stream_pool_wait(struct cop_stream *s);
 
 #endif

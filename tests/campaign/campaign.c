@@ -11,6 +11,7 @@
  *        in the segment.
  *   campaign hostile [--seconds S] [--seed N]  a process writes random words all over the segment while supervisors
  *        that were there before have children that die: each is started again.
+ *   campaign tasks [--seconds S] [--seed N]    campaign_tasks.c
  */
 #include <coppice/coppice.h>
 
@@ -26,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "campaign.h"
 #include "ipc/segment.h"
 #include "proc/proc.h"
 
@@ -513,7 +515,7 @@ int main(int argc, char **argv)
 	int i;
 
 	if (argc < 2) {
-		fprintf(stderr, "usage: campaign ledger|deaths|hostile [--seconds S] [--count N] [--seed N]\n");
+		fprintf(stderr, "usage: campaign ledger|deaths|hostile|tasks [--seconds S] [--count N] [--seed N]\n");
 		return 2;
 	}
 	for (i = 2; i + 1 < argc; i += 2) {
@@ -535,6 +537,8 @@ int main(int argc, char **argv)
 		return cop_run(&o, deaths, NULL);
 	if (strcmp(argv[1], "hostile") == 0)
 		return hostile();
+	if (strcmp(argv[1], "tasks") == 0)
+		return cop_run(&o, campaign_tasks, &(struct campaign){ play_ms, seed });
 	fprintf(stderr, "campaign: no such campaign: %s\n", argv[1]);
 	return 2;
 }

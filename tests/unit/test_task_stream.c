@@ -169,16 +169,16 @@ NODE_CASE(a_slow_one_holds_nobody_back)
 
 NODE_CASE(pulls_as_slots_are_free)
 {
-	struct cop_stream_options o = { .max_concurrency = 2 };
+	struct cop_stream_options o = { .max_concurrency = 2, .unordered = true };
 	struct numbers f = { .n = 100 };
 	struct cop_stream *s = opened(&f, &o);
 
-	T_EQ_INT(got(s), 0);
-	T_CHECK(f.at >= 2 && f.at <= 3);
+	T_CHECK(got(s) >= 0);
+	T_EQ_INT(f.at, 2);
 	cop_sleep(50); /* we take our time: nothing is pulled */
-	T_CHECK(f.at <= 3);
-	T_EQ_INT(got(s), 1);
-	T_CHECK(f.at <= 4);
+	T_EQ_INT(f.at, 2);
+	T_CHECK(got(s) >= 0);
+	T_EQ_INT(f.at, 3);
 	cop_stream_close(s);
 	T_EQ_INT(f.halted, 1);
 	EXPECT_NOTHING();
@@ -187,7 +187,7 @@ NODE_CASE(pulls_as_slots_are_free)
 NODE_CASE(early_end)
 {
 	struct doing d = DOES(.hang = AT(2));
-	struct cop_stream_options o = { .max_concurrency = 4, .ctx = &d };
+	struct cop_stream_options o = { .max_concurrency = 4, .ctx = &d, .unordered = true };
 	struct numbers f = { .n = 1000000 };
 	struct cop_stream *s;
 	int trap;
@@ -196,10 +196,10 @@ NODE_CASE(early_end)
 		cop_trap_exit(trap);
 		f = (struct numbers){ .n = 1000000 };
 		s = opened(&f, &o);
-		T_EQ_INT(got(s), 0);
-		T_EQ_INT(got(s), 1);
+		T_CHECK(got(s) >= 0);
+		T_CHECK(got(s) >= 0);
 		cop_stream_close(s);
-		T_CHECK(f.at <= 8);
+		T_EQ_INT(f.at, 5);
 		EXPECT_NOTHING();
 	}
 	s = opened(&(struct numbers){ .n = 3 }, NULL);
