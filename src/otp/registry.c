@@ -115,8 +115,8 @@ static void fill_start(struct registry_start *s, const struct cop_registry *r, u
 	char *at = (char *)(s + 1);
 	size_t i;
 
-	*s = (struct registry_start){ .keys = r->keys, .n_listeners = (uint8_t)r->n_listeners, .n_meta = (uint8_t)r->n_meta,
-		.n_partitions = n_partitions };
+	*s = (struct registry_start){ .keys = r->keys, .n_listeners = (uint8_t)r->n_listeners,
+		.n_meta = (uint8_t)r->n_meta, .n_partitions = n_partitions };
 	memcpy(s->name, r->name, strlen(r->name));
 	for (i = 0; i < r->n_listeners; i++, at += SEG_NAME)
 		memcpy(at, r->listeners[i], strlen(r->listeners[i]));
@@ -177,7 +177,8 @@ enum cop_start cop_registry_start_link(const struct cop_registry *registry, stru
 /* --- changing --- */
 
 /* Asks the partition that has a key's entries of ours. 0 or -1 with errno. */
-static int ask(const char *name, uint32_t tag, const struct cop_term *key, const struct cop_term *value, uint64_t *pid_r)
+static int ask(const char *name, uint32_t tag, const struct cop_term *key, const struct cop_term *value,
+    uint64_t *pid_r)
 {
 	struct registry_answer a = { .err = EPIPE };
 	struct table_term k, v;

@@ -100,7 +100,9 @@ static struct result unary(const struct cop_expr *x, const struct cop_entry *e)
 	case COP_X_BYTE_SIZE:
 		return a.is_truth || a.term.type != COP_TERM_BYTES ? bad : term(cop_int((int64_t)a.term.len));
 	case COP_X_ABS:
-		return is_int(&a) ? number(a.term.number == INT64_MIN, a.term.number < 0 ? -a.term.number : a.term.number) : bad;
+		if (!is_int(&a) || a.term.number == INT64_MIN)
+			return bad;
+		return term(cop_int(a.term.number < 0 ? -a.term.number : a.term.number));
 	default:
 		return is_int(&a) ? term(cop_int(~a.term.number)) : bad;
 	}
@@ -199,7 +201,8 @@ static struct result binary(const struct cop_expr *x, const struct cop_entry *e)
 	if (x->op == COP_X_PREFIX) {
 		if (a.is_truth || b.is_truth || a.term.type != COP_TERM_BYTES || b.term.type != COP_TERM_BYTES)
 			return bad;
-		return truth(b.term.len <= a.term.len && (b.term.len == 0 || memcmp(a.term.data, b.term.data, b.term.len) == 0));
+		return truth(b.term.len <= a.term.len &&
+		    (b.term.len == 0 || memcmp(a.term.data, b.term.data, b.term.len) == 0));
 	}
 	return is_int(&a) && is_int(&b) ? sum(x->op, a.term.number, b.term.number) : bad;
 }
@@ -232,8 +235,8 @@ bool registry_matches(const struct cop_match *m, const struct cop_entry *e)
 {
 	struct result r;
 
-	if ((m->key && cop_term_compare(*m->key, e->key) != 0) || (m->value && cop_term_compare(*m->value, e->value) != 0) ||
-	    (m->pid && m->pid->id != e->pid.id))
+	if ((m->key && cop_term_compare(*m->key, e->key) != 0) ||
+	    (m->value && cop_term_compare(*m->value, e->value) != 0) || (m->pid && m->pid->id != e->pid.id))
 		return false;
 	if (!m->guard)
 		return true;

@@ -191,7 +191,8 @@ static bool rebuild(struct partition *p, uint32_t more)
 	return true;
 }
 
-static bool put(struct partition *p, uint64_t pid, const struct table_term *key, uint8_t meta, const struct table_term *value)
+static bool put(struct partition *p, uint64_t pid, const struct table_term *key, uint8_t meta,
+    const struct table_term *value)
 {
 	return table_put(&p->table, pid, key, meta, value) != 0 ||
 	    (rebuild(p, TABLE_ENTRY_UNITS) && table_put(&p->table, pid, key, meta, value) != 0);
@@ -378,7 +379,8 @@ static struct cop_next partition_info(void *state, const struct cop_msg *msg)
 	if (msg->kind != COP_MSG_EXIT)
 		return cop_ok();
 	/* an exit signal may come from one who lives */
-	if (seg_is_there(&proc.seg, msg->from.id) && seg_slot_state(&proc.seg, SEG_INDEX(msg->from.id)) == SEG_SLOT_ALIVE)
+	if (seg_is_there(&proc.seg, msg->from.id) &&
+	    seg_slot_state(&proc.seg, SEG_INDEX(msg->from.id)) == SEG_SLOT_ALIVE)
 		return cop_ok();
 	while ((index = table_find_pid(&p->table, msg->from.id, 0)))
 		remove_entry(p, index);

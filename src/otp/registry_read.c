@@ -20,6 +20,7 @@
 
 static struct known known[KNOWN_MAX];
 static uint32_t n_known, next_victim;
+static struct known *last_known; /* the one used last */
 
 /* --- finding --- */
 
@@ -91,15 +92,20 @@ int registry_open(struct reader *rd, const char *name)
 	uint32_t i;
 
 	PROC_REQUIRE();
+	rd->part = NULL;
+	if (!name || !name[0]) {
+		errno = ENOENT;
+		return -1;
+	}
 	for (i = 0; i < n_known; i++)
 		if (strcmp(known[i].name, name) == 0)
 			break;
-	rd->part = NULL;
+	last_known = NULL;
 	if (i == n_known) {
-		rd->of = remember(name);
+		rd->of = last_known = remember(name);
 		return rd->of ? 0 : -1;
 	}
-	rd->of = &known[i];
+	rd->of = last_known = &known[i];
 	if (seg_is_there(&proc.seg, known[i].supervisor) || look_at_supervisor(&known[i]) == 0)
 		return 0;
 	known[i].supervisor = 0;
@@ -129,7 +135,8 @@ static bool look_at_part(struct known *k, uint32_t i)
 		return false;
 	}
 	n = seg_node(&proc.seg, TABLE_NODE(word));
-	if (n && table_look(&p->view, seg_node_data(n), proc.seg.bytes - (uint64_t)TABLE_NODE(word) * SEG_LINE - sizeof *n))
+	if (n && table_look(&p->view, seg_node_data(n),
+	    proc.seg.bytes - (uint64_t)TABLE_NODE(word) * SEG_LINE - sizeof *n))
 		return true;
 	errno = is_current(p) ? EBADMSG : EAGAIN;
 	return false;
@@ -479,8 +486,62 @@ static long look(const char *registry, const struct wanted *w, const struct cop_
 	return collected(&c, good);
 }
 
+/* The usual case, a unique key of a registry that was looked into before and has not changed, straightforward. The
+ * number of entries, or -1: it has to be looked for with more care. */
+static inline long look_quickly(const char *registry, const struct cop_term *key, struct table_got *got_r, void *value,
+    size_t room)
+{
+	struct table_term k;
+	const struct part *p;
+	uint64_t hash;
+	int r;
+
+	if (!last_known || !proc.in_node || strcmp(last_known->name, registry) != 0)
+		return -1;
+	table_flat(&k, key);
+	hash = table_hash(&k);
+	p = &last_known->part[last_known->n == 1 ? 0 : (uint32_t)(hash >> 32) % last_known->n];
+	if (p->id == 0 || !is_current(p) || p->view.keys != COP_UNIQUE)
+		return -1;
+	r = table_get(&p->view, &k, (uint32_t)hash, got_r, value, room);
+	if (r < 0 || !is_current(p))
+		return -1;
+	return r == 1 && cop_is_alive((cop_pid){ got_r->pid });
+}
+
+static long lookup_quickly(const char *registry, const struct cop_term *key, struct cop_entries *r)
+{
+	size_t len = key->type == COP_TERM_BYTES ? key->len : 0;
+	struct table_got got;
+	long n;
+
+	if (len > sizeof r->room / 2)
+		return -1;
+	n = look_quickly(registry, key, &got, r->room + sizeof r->room / 2, sizeof r->room / 2);
+	if (n < 0)
+		return -1;
+	r->entry = &r->one;
+	r->held = NULL;
+	r->n = (size_t)n;
+	if (n == 0)
+		return 0;
+	r->one.pid.id = got.pid;
+	r->one.spec = 0;
+	r->one.key = *key;
+	r->one.value = table_term(got.value_type, r->room + sizeof r->room / 2, got.value_len);
+	if (len) {
+		memcpy(r->room, key->data, len);
+		r->one.key.data = r->room;
+	}
+	return 1;
+}
+
 long cop_registry_lookup(const char *registry, struct cop_term key, struct cop_entries *entries_r)
 {
+	long n = lookup_quickly(registry, &key, entries_r);
+
+	if (n >= 0)
+		return n;
 	return look(registry, &(struct wanted){ .key = &key }, NULL, 0, entries_r);
 }
 
@@ -547,14 +608,19 @@ long cop_registry_count(const char *registry)
 
 cop_pid cop_registry_whereis(const char *registry, struct cop_term key)
 {
+	unsigned char value[256];
+	struct table_got got;
 	struct cop_entries e;
 	cop_pid pid;
+	long n = look_quickly(registry, &key, &got, value, sizeof value);
 
-	if (registry_keys_of(registry) == COP_DUPLICATE) {
+	if (n == 1)
+		return (cop_pid){ got.pid };
+	if (n < 0 && registry_keys_of(registry) == COP_DUPLICATE) {
 		errno = EINVAL;
 		return COP_NOPID;
 	}
-	if (cop_registry_lookup(registry, key, &e) <= 0) {
+	if (n == 0 || cop_registry_lookup(registry, key, &e) <= 0) {
 		errno = ENOENT;
 		return COP_NOPID;
 	}

@@ -179,7 +179,8 @@ static void set_count(struct table *t, uint8_t key_type, int by)
 	atomic_store_explicit(&t->head->count, t->count, memory_order_relaxed);
 }
 
-uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, uint8_t meta, const struct table_term *value)
+uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, uint8_t meta,
+    const struct table_term *value)
 {
 	uint32_t index = take_units(t, units_for(key->len, value->len));
 	struct mine *m;
@@ -187,8 +188,8 @@ uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, 
 	if (!index)
 		return 0;
 	m = mine(t, index);
-	*m = (struct mine){ .units = m->units, .hash = (uint32_t)table_hash(key), .pid_hash = (uint32_t)table_hash_pid(pid),
-		.pid = pid, .key_len = (uint16_t)key->len, .value_len = (uint16_t)value->len,
+	*m = (struct mine){ .units = m->units, .hash = (uint32_t)table_hash(key),
+		.pid_hash = (uint32_t)table_hash_pid(pid), .pid = pid, .key_len = (uint16_t)key->len, .value_len = (uint16_t)value->len,
 		.key_type = key->type | meta, .value_type = value->type, .live = true };
 	fill(t, index, key->data, value);
 	link_in(t, index, BY_KEY);

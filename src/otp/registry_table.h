@@ -17,7 +17,7 @@
  *
  * An entry is unlinked before its version becomes odd. So a reader that comes upon an odd one knows that the chain has
  * changed since, and begins again: it waits for nobody who might be stopped. When it goes on to the next one it
- * looks at the link again after it has read that one's version (table_follow()), so that it cannot
+ * looks at the link again after it has read that one's version (follow() in registry_view.c), so that it cannot
  * stray into another chain with a unit that was used again.
  *
  * What the writer goes by is in its private memory (struct mine): whoever scribbles over the table can make readers
@@ -160,6 +160,18 @@ struct table_seek {
 /* Walks along a chain. 1: done; 0: it was changed meanwhile, and what was found does not count. */
 int table_walk(const struct table_view *v, const struct table_seek *seek);
 
+/* What table_get() finds of an entry. */
+struct table_got {
+	uint64_t pid;
+	uint32_t value_len;
+	uint8_t value_type;
+};
+
+/* The first entry of a key, without more copying than its value's into room bytes. 1; 0: there is none; -1: the chain
+ * was changed meanwhile, or the value is longer. */
+int table_get(const struct table_view *v, const struct table_term *key, uint32_t hash, struct table_got *got_r,
+    void *value, size_t room);
+
 /* --- writing: a partition --- */
 
 struct mine;
@@ -179,7 +191,8 @@ struct table {
 bool table_init(struct table *t, void *at, uint32_t n_units, uint32_t n_buckets, uint32_t keys);
 void table_fini(struct table *t);
 /* Adds an entry. Its index, or 0: no room. */
-uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, uint8_t meta, const struct table_term *value);
+uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, uint8_t meta,
+    const struct table_term *value);
 void table_remove(struct table *t, uint32_t index);
 /* Puts an entry with another value into its place. The new index, or 0: no room, and nothing has changed. */
 uint32_t table_replace(struct table *t, uint32_t index, const struct table_term *value);

@@ -60,7 +60,8 @@ struct place {
 
 /* Goes on to what `link` says, which is the next of `from` (e NULL: the bucket's). 1; 0: that is the end; -1: the chain
  * has changed. */
-static inline int follow(const struct table_view *v, const _Atomic uint32_t *link, const struct place *from, struct place *to)
+static inline int follow(const struct table_view *v, const _Atomic uint32_t *link, const struct place *from,
+    struct place *to)
 {
 	to->index = atomic_load_explicit(link, memory_order_acquire);
 	if (to->index > v->n_units)
@@ -141,4 +142,39 @@ int table_walk(const struct table_view *v, const struct table_seek *s)
 		link = &at.e->next[s->chain];
 	}
 	return 0; /* somebody has made a ring of it */
+}
+
+int table_get(const struct table_view *v, const struct table_term *key, uint32_t hash, struct table_got *got_r,
+    void *value, size_t room)
+{
+	const struct table_seek s = { .chain = BY_KEY, .hash = hash, .key = key };
+	struct place at = { .e = NULL }, next;
+	const _Atomic uint32_t *link = &v->head[BY_KEY][hash & v->mask];
+	uint32_t left = v->n_units + 1;
+	size_t len;
+	int r;
+
+	for (; left > 0; left--) {
+		r = follow(v, link, &at, &next);
+		if (r <= 0)
+			return r;
+		at = next;
+		if (seems_sought(v, &at, &s))
+			break;
+		link = &at.e->next[BY_KEY];
+	}
+	if (left == 0)
+		return -1;
+	len = *(const volatile uint16_t *)&at.e->value_len;
+	if (len > room || len > (size_t)(v->n_units - at.index + 1) * TABLE_UNIT - TABLE_ENTRY_HEAD - key->len)
+		return -1;
+	got_r->value_len = (uint32_t)len;
+	got_r->value_type = *(const volatile uint8_t *)&at.e->value_type;
+	got_r->pid = *(const volatile uint64_t *)&at.e->pid;
+	if (len == sizeof(uint64_t))
+		memcpy(value, at.e->data + key->len, sizeof(uint64_t));
+	else if (len > 0)
+		memcpy(value, at.e->data + key->len, len);
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&at.e->version, memory_order_relaxed) == at.version ? 1 : -1;
 }

@@ -62,8 +62,8 @@ enum cop_start cop_agent_start_link(const struct cop_agent_ops *ops, const struc
 enum cop_start cop_agent_start(const struct cop_agent_ops *ops, const struct cop_server_options *options,
     struct cop_started *started_r) __attribute__((warn_unused_result));
 
-/* What a supervisor's child that is an agent is started with: cop_child.arg points to it, and arg_size counts it and the
- * bytes for init, which follow it directly. */
+/* What a supervisor's child that is an agent is started with: cop_child.arg points to it, and arg_size counts it and
+ * the bytes for init, which follow it directly. */
 struct cop_agent_start {
 	const struct cop_agent_ops *ops;
 	uint64_t unused;

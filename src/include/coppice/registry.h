@@ -21,7 +21,8 @@ extern "C" {
 
 /* --- terms: keys and values --- */
 
-enum cop_term_type { COP_TERM_INT, COP_TERM_NIL, COP_TERM_PID, COP_TERM_BYTES }; /* in the order of cop_term_compare() */
+/* In the order of cop_term_compare(). */
+enum cop_term_type { COP_TERM_INT, COP_TERM_NIL, COP_TERM_PID, COP_TERM_BYTES };
 
 /* A key or a value. Data is the caller's, or of whatever the term was found in. */
 struct cop_term {
@@ -112,7 +113,8 @@ struct cop_supervisor *cop_registry_supervisor(const struct cop_registry *regist
 int cop_registry_register(const char *registry, struct cop_term key, struct cop_term value, cop_pid *holder_r)
     __attribute__((warn_unused_result));
 
-/* Takes away what the caller has under a key; others' entries stay. 0, or -1 with EIO as above. Mirrors unregister/2. */
+/* Takes away what the caller has under a key; others' entries stay. 0, or -1 with EIO as above. Mirrors
+ * unregister/2. */
 int cop_registry_unregister(const char *registry, struct cop_term key);
 
 /* Changes the value that the caller has under a key; unique keys only. f runs in the caller, gets the old value and
@@ -146,7 +148,8 @@ long cop_registry_lookup(const char *registry, struct cop_term key, struct cop_e
     __attribute__((warn_unused_result));
 
 /* The entries of a process; with several under one key, each. Mirrors keys/2. */
-long cop_registry_keys(const char *registry, cop_pid pid, struct cop_entries *entries_r) __attribute__((warn_unused_result));
+long cop_registry_keys(const char *registry, cop_pid pid, struct cop_entries *entries_r)
+    __attribute__((warn_unused_result));
 
 /* The entries that a process has under a key. Mirrors values/3. */
 long cop_registry_values(const char *registry, struct cop_term key, cop_pid pid, struct cop_entries *entries_r)
@@ -168,7 +171,8 @@ long cop_registry_dispatch(const char *registry, struct cop_term key, cop_regist
 
 enum cop_expr_op {
 	COP_X_TERM, COP_X_KEY, COP_X_PID, COP_X_VALUE, COP_X_SELF, /* nothing, or a term */
-	COP_X_IS_INTEGER, COP_X_IS_NIL, COP_X_IS_PID, COP_X_IS_BINARY, COP_X_BYTE_SIZE, COP_X_NOT, COP_X_ABS, COP_X_BNOT, /* a */
+	COP_X_IS_INTEGER, COP_X_IS_NIL, COP_X_IS_PID, COP_X_IS_BINARY, /* a */
+	COP_X_BYTE_SIZE, COP_X_NOT, COP_X_ABS, COP_X_BNOT, /* a */
 	COP_X_EQ, COP_X_NE, COP_X_LT, COP_X_LE, COP_X_GT, COP_X_GE, /* a, b: any terms */
 	COP_X_AND, COP_X_OR, COP_X_XOR, COP_X_ANDALSO, COP_X_ORELSE, /* truth values */
 	COP_X_ADD, COP_X_SUB, COP_X_MUL, COP_X_DIV, COP_X_REM, COP_X_BAND, COP_X_BOR, COP_X_BXOR, COP_X_BSL, COP_X_BSR,
@@ -215,16 +219,16 @@ int cop_registry_unregister_match(const char *registry, struct cop_term key, con
 
 /* --- what else is kept with a registry --- */
 
-/* A value of the registry's own under a key that is no process's. put_meta: 0, or -1 with EMSGSIZE or ENOMEM. meta: 1, or
- * 0 if there is none. Mirror put_meta/3, meta/2 and delete_meta/2. */
+/* A value of the registry's own under a key that is no process's. put_meta: 0, or -1 with EMSGSIZE or ENOMEM. meta: 1,
+ * or 0 if there is none. Mirror put_meta/3, meta/2 and delete_meta/2. */
 int cop_registry_put_meta(const char *registry, struct cop_term key, struct cop_term value);
 int cop_registry_meta(const char *registry, struct cop_term key, struct cop_entries *entries_r)
     __attribute__((warn_unused_result));
 int cop_registry_delete_meta(const char *registry, struct cop_term key);
 
 /* Listeners get, before whoever changed something goes on, a plain message with this tag and this as its data;
- * the key's bytes follow, and then the value's. Read it with cop_registry_event_read(). Not sent when entries go because
- * their process ended, and not to a listener whose mailbox is full. */
+ * the key's bytes follow, and then the value's. Read it with cop_registry_event_read(). Not sent when entries go
+ * because their process ended, and not to a listener whose mailbox is full. */
 #define COP_TAG_REGISTRY 0x52454745u
 enum cop_registry_what { COP_REGISTERED, COP_UNREGISTERED };
 struct cop_registry_event {
