@@ -295,10 +295,48 @@ NODE_CASE(the_dead_are_gone_when_down_comes)
 	}
 }
 
+/* --- links that cross --- */
+
+static void links_first(void *arg)
+{
+	(void)arg;
+	T_CHECK(proc_link_new(cop_parent().id) != 0);
+	atomic_store(&rig->flag[0], 1);
+	exits_when_told("oops");
+}
+
+static cop_pid crossed(void)
+{
+	cop_pid a;
+
+	atomic_store(&rig->flag[0], 0);
+	a = spawned(links_first, NULL);
+	EVENTUALLY(atomic_load(&rig->flag[0]));
+	T_CHECK(proc_link_new(a.id) != 0); /* as one that has looked before the other's link came */
+	return a;
+}
+
+NODE_CASE(both_ask_for_the_link_at_once)
+{
+	cop_pid a;
+
+	cop_trap_exit(true);
+	a = crossed();
+	tell(a, 1);
+	EXPECT_EXIT(a, "oops");
+	T_CHECK(gone(a));
+	EXPECT_NOTHING();
+	a = crossed();
+	cop_unlink(a);
+	tell(a, 1);
+	T_CHECK(gone(a));
+	EXPECT_NOTHING();
+}
+
 T_MAIN(T_RUN(a_link_tells_any_reason), T_RUN(a_reason_goes_down_a_chain), T_RUN(normal_does_not_spread),
     T_RUN(killed_spreads_and_can_be_trapped), T_RUN(linking_twice_is_once),
     T_RUN(linked_from_both_sides_is_one_exit), T_RUN(linking_the_dead), T_RUN(unlinked_is_not_told),
     T_RUN(unlink_against_death), T_RUN(a_death_takes_all_linked_along), T_RUN(each_monitor_fires_once),
     T_RUN(monitors_of_nobody), T_RUN(of_oneself_never_fires), T_RUN(demonitor), T_RUN(demonitor_against_death),
     T_RUN(spawn_monitor_is_atomic), T_RUN(the_last_message_is_before_down),
-    T_RUN(the_dead_are_gone_when_down_comes))
+    T_RUN(the_dead_are_gone_when_down_comes), T_RUN(both_ask_for_the_link_at_once))

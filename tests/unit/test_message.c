@@ -643,10 +643,33 @@ NODE_CASE(a_descriptor_in_a_flood)
 	T_CHECK(ready);
 }
 
+/* While there is no memory to say that it is ready, it is not forgotten. */
+NODE_CASE_WITH(a_descriptor_when_the_quota_is_used_up, .quota = 65536)
+{
+	cop_pid a = spawned(waits, NULL);
+	struct cop_msg m;
+	int fd[2];
+
+	T_REQUIRE(pipe2(fd, O_CLOEXEC) == 0);
+	T_EQ_INT(cop_select(fd[0], POLLIN), 0);
+	while (cop_send_flags(cop_to(a), 1, NULL, 0, COP_NOWAIT) == 0)
+		;
+	T_EQ_INT(errno, EAGAIN);
+	T_EQ_INT(write(fd[1], "x", 1), 1);
+	T_EQ_INT(cop_receive(&m, NULL, NULL, 30), 0);
+	cop_kill(a);
+	T_REQUIRE(cop_receive(&m, NULL, NULL, RIG_MS) == 1);
+	T_EQ_INT(m.kind, COP_MSG_READY);
+	T_EQ_INT(m.fd, fd[0]);
+	cop_msg_done(&m);
+	EXPECT_NOTHING();
+}
+
 T_MAIN(T_RUN(one_senders_order), T_RUN(each_of_several_senders), T_RUN(what_is_not_wanted_stays_in_order),
     T_RUN(the_oldest_that_matches), T_RUN(what_does_not_match_does_not_prolong), T_RUN(a_time_out_in_a_flood),
     T_RUN(time_outs), T_RUN(sizes), T_RUN(the_longest), T_RUN(filled_in_place), T_RUN(to_the_dead),
     T_RUN(a_full_mailbox), T_RUN(a_send_waits_for_room), T_RUN(waiting_for_room_of_one_that_dies),
     T_RUN(a_stopped_receiver), T_RUN(the_quota), T_RUN(memory_is_used_up), T_RUN(messages_of_the_dead),
     T_RUN(half_a_million_in_the_mailbox), T_RUN(a_pipe), T_RUN(all_in_one_wait), T_RUN(signals),
-    T_RUN(selected_signals_are_not_inherited), T_RUN(all_signals_unblocked), T_RUN(a_descriptor_in_a_flood))
+    T_RUN(selected_signals_are_not_inherited), T_RUN(all_signals_unblocked), T_RUN(a_descriptor_in_a_flood),
+    T_RUN(a_descriptor_when_the_quota_is_used_up))

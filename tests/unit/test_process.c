@@ -432,6 +432,22 @@ NODE_CASE(labels)
 	ends_as(labelled, NULL, "normal");
 }
 
+NODE_CASE(a_file_is_written_once_too)
+{
+	char buf[64] = "";
+	FILE *out;
+	int fd[2];
+
+	T_REQUIRE(pipe(fd) == 0);
+	out = fdopen(fd[1], "w");
+	fputs("once", out);
+	ends_as(returns, NULL, "normal");
+	fclose(out);
+	T_EQ_INT(read(fd[0], buf, sizeof buf - 1), 4);
+	T_EQ_INT(read(fd[0], buf, sizeof buf - 1), 0);
+	close(fd[0]);
+}
+
 T_MAIN(T_RUN(reasons), T_RUN(a_crash), T_RUN(a_text_that_is_too_long_is_cut), T_RUN(a_reason_of_nonsense),
     T_RUN(cop_exit_runs_no_atexit), T_RUN(kill_is_not_trapped), T_RUN(trapped_signals_are_messages),
     T_RUN(normal_does_nothing), T_RUN(others_end_at_once), T_RUN(ends_whatever_it_does),
@@ -439,4 +455,4 @@ T_MAIN(T_RUN(reasons), T_RUN(a_crash), T_RUN(a_text_that_is_too_long_is_cut), T_
     T_RUN(trap_returns_what_it_was), T_RUN(trapping_is_not_inherited), T_RUN(trapping_turned_off_again),
     T_RUN(a_new_process), T_RUN(the_parent_is_who_spawned), T_RUN(what_is_not_yet_written_is_written_once),
     T_RUN(the_table_is_full), T_RUN(fork_bomb), T_RUN(many_processes), T_RUN(a_thousand_lives_of_few_slots),
-    T_RUN(labels))
+    T_RUN(labels), T_RUN(a_file_is_written_once_too))

@@ -163,6 +163,7 @@ T_CASE(wrong_ids_and_indices_are_nobody)
 	T_CHECK(!seg_node(&s, 0));
 	T_CHECK(!seg_node(&s, UINT32_MAX));
 	T_CHECK(!seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE)));
+	T_CHECK(!seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE) - 1)); /* its data would be outside */
 	T_CHECK(seg_node(&s, (uint32_t)(s.h->bytes / SEG_LINE) - 2));
 	seg_destroy(&s);
 }

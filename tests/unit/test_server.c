@@ -961,6 +961,81 @@ NODE_CASE(an_init_that_closes_descriptors)
 	T_EQ_INT(cop_server_stop(cop_to(s.pid), NULL, RIG_MS, NULL), 0);
 }
 
+/* --- no memory left to watch a server with --- */
+
+/* Takes one message for each that is asked for. */
+static void gives_back(void *arg)
+{
+	struct cop_msg m;
+	int n;
+
+	(void)arg;
+	for (n = 0;;) {
+		EVENTUALLY(atomic_load(&rig->flag[0]) > n);
+		T_CHECK(cop_receive(&m, NULL, NULL, RIG_MS) == 1);
+		cop_msg_done(&m);
+		atomic_store(&rig->flag[1], ++n);
+	}
+}
+
+/* One message of ours lies with somebody who reads it later. */
+static void use_up_the_quota(cop_pid holder)
+{
+	int64_t n = 0;
+
+	while (cop_send_flags(cop_to(holder), 1, &n, sizeof n, COP_NOWAIT) == 0)
+		;
+	T_EQ_INT(errno, EAGAIN);
+}
+
+static void leave_one_node(void)
+{
+	int n = atomic_fetch_add(&rig->flag[0], 1) + 1;
+
+	EVENTUALLY(atomic_load(&rig->flag[1]) == n);
+}
+
+static void calls_with_one_node(void *arg)
+{
+	cop_pid p = *(cop_pid *)arg, holder = spawned(gives_back, NULL);
+	struct cop_response r;
+	int64_t n = 50;
+
+	use_up_the_quota(holder);
+	leave_one_node();
+	T_EQ_INT(cop_server_call(cop_to(p), SLOW, &n, sizeof n, RIG_MS, NULL), 0);
+	use_up_the_quota(holder);
+	leave_one_node();
+	T_CHECK(cop_server_call(cop_to(p), LATER, NULL, 0, 20, &r) < 0 && errno == ETIMEDOUT);
+	T_EQ_STR(text_of(r.reason), "timeout");
+	use_up_the_quota(holder);
+	leave_one_node();
+	T_CHECK(cop_server_call(cop_to(p), RAISE, NULL, 0, COP_INFINITY, &r) < 0 && errno == EPIPE);
+	T_EQ_STR(text_of(r.reason), "killed");
+}
+
+NODE_CASE_WITH(a_call_without_memory_to_monitor, .quota = 65536)
+{
+	cop_pid p = started(NULL);
+	cop_ref ref;
+
+	(void)spawned_monitor(calls_with_one_node, &p, &ref);
+	EXPECT_DOWN(ref, "normal");
+}
+
+NODE_CASE_WITH(a_stop_without_memory, .quota = 65536)
+{
+	cop_pid p = started(NULL), holder = spawned(waits, NULL);
+	struct cop_exit actual;
+
+	use_up_the_quota(holder);
+	T_CHECK(cop_server_stop(cop_to(p), NULL, 20, &actual) < 0 && errno == ETIMEDOUT);
+	T_EQ_STR(text_of(actual), "timeout");
+	cop_kill(holder);
+	T_EQ_INT(cop_server_stop(cop_to(p), NULL, RIG_MS, NULL), 0);
+	EXPECT_TERMINATE("normal");
+}
+
 T_MAIN(T_RUN(a_start), T_RUN(failing_starts_of_one_that_traps), T_RUN(failing_starts_without_a_link),
     T_RUN(failing_starts_of_one_that_does_not_trap), T_RUN(already_started), T_RUN(wrong_names),
     T_RUN(a_continue_that_crashes), T_RUN(no_room_for_one), T_RUN(calls_and_casts), T_RUN(replies_at_any_instant),
@@ -971,4 +1046,5 @@ T_MAIN(T_RUN(a_start), T_RUN(failing_starts_of_one_that_traps), T_RUN(failing_st
     T_RUN(calls_of_nobody), T_RUN(a_call_that_is_too_slow), T_RUN(the_server_dies_in_a_call), T_RUN(call_or_exit),
     T_RUN(a_call_with_a_full_mailbox), T_RUN(late_replies_find_their_callers), T_RUN(a_second_reply_vanishes),
     T_RUN(requests), T_RUN(too_many_requests), T_RUN(stops), T_RUN(a_stop_of_a_busy_one),
-    T_RUN(a_stop_of_one_that_is_killed), T_RUN(a_reply_to_a_cast), T_RUN(an_init_that_closes_descriptors))
+    T_RUN(a_stop_of_one_that_is_killed), T_RUN(a_reply_to_a_cast), T_RUN(an_init_that_closes_descriptors),
+    T_RUN(a_call_without_memory_to_monitor), T_RUN(a_stop_without_memory))

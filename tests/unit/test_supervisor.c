@@ -832,6 +832,108 @@ T_CASE(the_top_supervisor_is_killed)
 	T_EQ_INT(exit_of(all_ended(root, 15000)), 1);
 }
 
+/* --- surprises --- */
+
+/* Blocks all signals, and sees its parent's death before it reads on. */
+static struct cop_next outlives_its_parent(void *state, const struct cop_msg *m)
+{
+	pid_t parent = getppid();
+	sigset_t all;
+
+	(void)state;
+	(void)m;
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	atomic_store(&rig->flag[0], 1);
+	EVENTUALLY(getppid() != parent);
+	return cop_ok();
+}
+
+static struct cop_next trapping_init(void *state, const void *arg, size_t size)
+{
+	(void)state;
+	(void)arg;
+	(void)size;
+	cop_trap_exit(true);
+	return cop_ok();
+}
+
+static void says_that_it_terminates(void *state, const struct cop_exit *why)
+{
+	(void)state;
+	T_EQ_STR(text_of(*why), "killed");
+	atomic_store(&rig->flag[1], 1);
+}
+
+NODE_CASE(the_parents_death_with_all_signals_blocked)
+{
+	static const struct cop_server_ops ops = { .init = trapping_init, .handle_cast = outlives_its_parent,
+		.terminate = says_that_it_terminates };
+	static const struct cop_child children[] = { { .id = "s", .server = &ops, .name = "s" } };
+	static const struct cop_supervisor top = { .children = children, .n_children = 1 };
+	cop_pid sup;
+
+	cop_trap_exit(true);
+	sup = sup_started(&top);
+	T_EQ_INT(cop_server_cast(cop_named("s"), 1, NULL, 0), 0);
+	EVENTUALLY(atomic_load(&rig->flag[0]));
+	cop_kill(sup);
+	EVENTUALLY(atomic_load(&rig->flag[1]));
+}
+
+/* Those who call have room for a question, the supervisor none for the answer. */
+NODE_CASE_WITH(no_memory_for_an_answer, .memory = 1 << 20)
+{
+	static const struct cop_child children[] = { { .id = "a", .run = runs }, { .id = "b", .run = runs } };
+	static const struct cop_supervisor top = { .children = children, .n_children = 2 };
+	static const size_t sizes[] = { 30000, 3000, 200, 100 };
+	struct cop_child_info info[2];
+	char buf[30000] = "";
+	cop_pid sup, holder;
+	size_t i;
+
+	cop_trap_exit(true);
+	sup = sup_started(&top);
+	holder = spawned(waits, NULL);
+	T_EQ_INT(counts_of(sup).active, 2); /* both have small nodes now */
+	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		while (cop_send(cop_to(holder), 1, buf, sizes[i]) == 0)
+			;
+		T_EQ_INT(errno, ENOMEM);
+	}
+	T_CHECK(cop_supervisor_which_children(cop_to(sup), info, 2) < 0 && errno == ENOMEM);
+	T_CHECK(cop_is_alive(sup));
+	T_EQ_INT(counts_of(sup).active, 2);
+	cop_kill(holder);
+	EVENTUALLY(cop_supervisor_which_children(cop_to(sup), info, 2) == 2);
+	T_EQ_INT(cop_queue_len(), 0);
+}
+
+static void asks_and_asks(void *arg)
+{
+	cop_pid sup = *(cop_pid *)arg;
+
+	for (;;)
+		(void)counts_of(sup);
+}
+
+/* Deaths are not kept waiting by those who ask, however many they are. */
+NODE_CASE(a_restart_among_callers)
+{
+	static const struct cop_child children[] = { { .id = "s", .run = runs, .name = "s", .arg = "s", .arg_size = 2 } };
+	static const struct cop_supervisor top = { .children = children, .n_children = 1, .max_restarts = 10 };
+	cop_pid sup = sup_started(&top);
+	int i;
+
+	for (i = 0; i < 20; i++)
+		(void)spawned(asks_and_asks, &sup);
+	for (i = 1; i < 4; i++) {
+		EVENTUALLY(starts_of('s') == i);
+		kill(cop_os_pid(cop_whereis("s")), SIGKILL);
+	}
+	EVENTUALLY(starts_of('s') == 4);
+}
+
 #if RIG_SANITIZED
 #define NO_ADDRESS_SPACE
 #else
@@ -846,4 +948,5 @@ T_MAIN(T_RUN(children_of_all_kinds), T_RUN(no_children), T_RUN(wrong_from_the_st
     T_RUN(partitions), T_RUN(a_partition_for_each_processor), T_RUN(no_processes), T_RUN(no_descriptors),
     NO_ADDRESS_SPACE T_RUN(little_memory), T_RUN(a_tree_that_is_asked_to_end), T_RUN(a_tree_that_cannot_start),
     T_RUN(a_tree_that_gives_up), T_RUN(a_second_request_kills), T_RUN(the_root_is_killed),
-    T_RUN(a_supervisor_is_killed), T_RUN(the_top_supervisor_is_killed))
+    T_RUN(a_supervisor_is_killed), T_RUN(the_top_supervisor_is_killed),
+    T_RUN(the_parents_death_with_all_signals_blocked), T_RUN(no_memory_for_an_answer), T_RUN(a_restart_among_callers))
