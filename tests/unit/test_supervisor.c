@@ -881,30 +881,47 @@ NODE_CASE(the_parents_death_with_all_signals_blocked)
 	EVENTUALLY(atomic_load(&rig->flag[1]));
 }
 
+/* Nobody gets more memory than he has, until this one has ended. */
+static void uses_up_memory(void *arg)
+{
+	static const size_t sizes[] = { 30000, 3000, 200, 100, 0 };
+	char buf[30000] = "";
+	size_t i;
+
+	(void)arg;
+	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		while (cop_send(cop_to(cop_self()), 1, buf, sizes[i]) == 0)
+			;
+		T_EQ_INT(errno, ENOMEM);
+	}
+	atomic_store(&rig->flag[31], 1);
+	waits(NULL);
+}
+
+static cop_pid memory_used_up(void)
+{
+	cop_pid user = spawned(uses_up_memory, NULL);
+
+	EVENTUALLY(atomic_load(&rig->flag[31]));
+	return user;
+}
+
 /* Those who call have room for a question, the supervisor none for the answer. */
 NODE_CASE_WITH(no_memory_for_an_answer, .memory = 1 << 20)
 {
 	static const struct cop_child children[] = { { .id = "a", .run = runs }, { .id = "b", .run = runs } };
 	static const struct cop_supervisor top = { .children = children, .n_children = 2 };
-	static const size_t sizes[] = { 30000, 3000, 200, 100 };
 	struct cop_child_info info[2];
-	char buf[30000] = "";
-	cop_pid sup, holder;
-	size_t i;
+	cop_pid sup, user;
 
 	cop_trap_exit(true);
 	sup = sup_started(&top);
-	holder = spawned(waits, NULL);
 	T_EQ_INT(counts_of(sup).active, 2); /* both have small nodes now */
-	for (i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
-		while (cop_send(cop_to(holder), 1, buf, sizes[i]) == 0)
-			;
-		T_EQ_INT(errno, ENOMEM);
-	}
+	user = memory_used_up();
 	T_CHECK(cop_supervisor_which_children(cop_to(sup), info, 2) < 0 && errno == ENOMEM);
 	T_CHECK(cop_is_alive(sup));
 	T_EQ_INT(counts_of(sup).active, 2);
-	cop_kill(holder);
+	cop_kill(user);
 	EVENTUALLY(cop_supervisor_which_children(cop_to(sup), info, 2) == 2);
 	T_EQ_INT(cop_queue_len(), 0);
 }
