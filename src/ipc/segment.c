@@ -389,11 +389,20 @@ void seg_chunk_release(struct seg *s, uint32_t c)
 		n = 1;
 	if (d->class == SEG_BIG || atomic_load_explicit(&s->h->kept, memory_order_relaxed) >= KEEP_MAX)
 		drop_pages(s, c, n);
-	else
+	else if (d->pages > 0)
 		atomic_fetch_add_explicit(&s->h->kept, 1, memory_order_relaxed);
 	for (i = n; i-- > 0;) /* the first one last: it knows how many there are */
 		atomic_store(&s->chunks[c + i].owner, 0);
 	hint_at(s, c);
+}
+
+/* One that was kept is in use again. A rough count will do. */
+static void unkeep(struct seg *s)
+{
+	uint32_t kept = atomic_load_explicit(&s->h->kept, memory_order_relaxed);
+
+	while (kept > 0 && kept <= KEEP_MAX && !atomic_compare_exchange_weak(&s->h->kept, &kept, kept - 1))
+		;
 }
 
 /* A chunk that was just claimed from nobody: what it holds is of use only for its old size, and free then. */
@@ -402,10 +411,7 @@ static void renew_chunk(struct seg *s, uint32_t c, uint8_t class)
 	struct seg_chunk *d = &s->chunks[c];
 
 	if (d->pages > 0) {
-		uint32_t kept = atomic_load_explicit(&s->h->kept, memory_order_relaxed);
-
-		if (kept > 0 && kept <= KEEP_MAX)
-			(void)atomic_compare_exchange_strong(&s->h->kept, &kept, kept - 1); /* a rough count will do */
+		unkeep(s);
 		if (d->class != class)
 			drop_pages(s, c, 1);
 	}
@@ -457,6 +463,8 @@ static long claim_run(struct seg *s, uint32_t me, uint32_t c, uint32_t n)
 	}
 	if (i == n) {
 		for (i = 0; i < n; i++) {
+			if (s->chunks[c + i].pages > 0)
+				unkeep(s);
 			s->chunks[c + i].class = SEG_BIG;
 			s->chunks[c + i].run = i == 0 ? (uint16_t)n : 0; /* 0: not the first */
 			s->chunks[c + i].pages = 0;

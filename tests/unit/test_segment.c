@@ -332,8 +332,30 @@ T_CASE(no_descriptors)
 	setrlimit(RLIMIT_NOFILE, &lim);
 }
 
+/* Free chunks that keep their pages are counted, whatever they are used for next. */
+T_CASE(kept_chunks_are_counted)
+{
+	bool adopted;
+	long c[4];
+	int i;
+
+	make(4, 1 << 20);
+	for (i = 0; i < 4; i++)
+		c[i] = seg_chunk_claim(&s, 0, 0, 1, &adopted);
+	s.chunks[c[0]].pages = s.chunks[c[1]].pages = s.chunks[c[2]].pages = 1;
+	atomic_store(&seg_slot(&s, 0)->own.chunks, 0);
+	for (i = 0; i < 4; i++)
+		seg_chunk_release(&s, (uint32_t)c[i]);
+	T_EQ_INT(atomic_load(&s.h->kept), 3); /* one has had none */
+	T_EQ_INT(seg_chunk_claim(&s, 0, 0, 1, &adopted), c[0]);
+	T_EQ_INT(atomic_load(&s.h->kept), 2);
+	T_EQ_INT(seg_chunk_claim(&s, 0, SEG_BIG, 15, &adopted), c[1]);
+	T_EQ_INT(atomic_load(&s.h->kept), 0);
+	seg_destroy(&s);
+}
+
 T_MAIN(T_RUN(limits_have_defaults), T_RUN(cannot_be_resized), T_RUN(root_is_slot_0), T_RUN(slots_run_out),
     T_RUN(an_id_is_never_used_again), T_RUN(a_new_slot_is_clean), T_RUN(wrong_ids_and_indices_are_nobody),
     T_RUN(room_of_a_lying_node), T_RUN(chunks_run_out_and_come_back), T_RUN(runs_need_neighbours),
     T_RUN(orphans_are_adopted), T_RUN(idle_orphans_are_given_back), T_RUN(graves_of_four_generations_differ),
-    T_RUN(little_address_space), T_RUN(no_descriptors))
+    T_RUN(little_address_space), T_RUN(no_descriptors), T_RUN(kept_chunks_are_counted))
