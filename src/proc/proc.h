@@ -121,9 +121,11 @@ extern PROC_LOCAL struct proc proc;
 	} while (0)
 _Noreturn void proc_not_in_node(const char *what);
 
+/* Never COP_NOREF: the lower half of the serial is not 0, whatever the node is. */
 static inline uint64_t proc_new_ref(uint32_t node)
 {
-	proc.serial++;
+	if ((uint32_t)++proc.serial == 0)
+		proc.serial++;
 	return (proc.serial << 32) | node;
 }
 

@@ -295,9 +295,9 @@ static bool scan(struct cop_msg *msg, cop_match_f *match, void *ctx, uint32_t *f
 
 int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_ms)
 {
-	int64_t until = -2;
+	int64_t until = timeout_ms > 0 ? proc_deadline_ns(timeout_ms) : timeout_ms;
+	bool is_last = false;
 	uint32_t seen = 0;
-	uint64_t taken;
 	int r;
 
 	PROC_REQUIRE();
@@ -306,23 +306,18 @@ int cop_receive(struct cop_msg *msg, cop_match_f *match, void *ctx, int timeout_
 			(void)proc_timers_run();
 		if (scan(msg, match, ctx, &seen))
 			return 1;
+		if (is_last)
+			return 0;
 		r = take();
-		taken = proc.taken;
 		if (r < 0)
 			return -1;
-		if (r > 0)
-			continue;
-		if (until == -2)
-			until = proc_deadline_ns(timeout_ms);
 		if (until >= 0 && (timeout_ms == 0 || clock_mono_ns() >= until)) {
-			if (proc.epfd >= 0 && timeout_ms == 0) {
-				proc_wait(0, taken, -1); /* what is ready now */
-				if (scan(msg, match, ctx, &seen))
-					return 1;
-			}
-			return 0;
+			is_last = true; /* what is there by now is looked at, and what comes meanwhile is not */
+			if (proc.epfd >= 0 && timeout_ms == 0)
+				proc_wait(0, proc.taken, -1); /* what is ready now */
+		} else if (r == 0) {
+			proc_wait(until, proc.taken, -1);
 		}
-		proc_wait(until, taken, -1);
 	}
 }
 
@@ -394,30 +389,59 @@ static bool spin_for_anybody(void)
 	return good;
 }
 
-static bool local(enum proc_kind kind, int fd, uint32_t events)
+/* A node of our own for the queue, and room for it there. NULL: not now. */
+static struct seg_node *local_node(void)
 {
-	struct seg_node *n = proc_node(0, COP_NOWAIT);
+	if (proc.queue.n == proc.queue.cap && !proc_queue_grow(&proc.queue))
+		return NULL;
+	return proc_node(0, COP_NOWAIT);
+}
 
-	if (!n)
-		return false;
+static void put_local(struct seg_node *n, enum proc_kind kind, int fd, uint32_t events)
+{
 	n->from = proc.id;
 	n->ref = events;
 	n->tag = (uint32_t)fd;
 	atomic_store(&n->kind, (uint8_t)kind);
-	if (!proc_queue_put(&proc.queue, seg_index_of(&proc.seg, n))) {
-		pool_put(n);
-		return false;
-	}
-	return true;
+	(void)proc_queue_put(&proc.queue, seg_index_of(&proc.seg, n));
 }
 
+/* There is no memory to say what is ready, and it stays so. */
+static void pause_without_memory(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
+/* One that was read is gone: so the node comes first. */
 static void read_signals(void)
 {
 	struct signalfd_siginfo si;
+	struct seg_node *n;
 
-	while (read(proc.sigfd, &si, sizeof si) == sizeof si)
-		if (si.ssi_signo != SIGURG)
-			local(NODE_SIGNAL, (int)si.ssi_signo, 0);
+	while ((n = local_node())) {
+		if (read(proc.sigfd, &si, sizeof si) != sizeof si) {
+			pool_put(n);
+			return;
+		}
+		if (si.ssi_signo == SIGURG)
+			pool_put(n);
+		else
+			put_local(n, NODE_SIGNAL, (int)si.ssi_signo, 0);
+	}
+	pause_without_memory();
+}
+
+static void say_ready(struct epoll_event *ev)
+{
+	struct seg_node *n = local_node();
+
+	if (n) {
+		put_local(n, NODE_READY, ev->data.fd, ev->events);
+		return;
+	}
+	ev->events |= EPOLLONESHOT;
+	(void)epoll_ctl(proc.epfd, EPOLL_CTL_MOD, ev->data.fd, ev); /* later */
+	pause_without_memory();
 }
 
 /* Who blocks or unblocks all signals means those it knows. Unblocked, SIGURG is ignored, and nobody could wake us;
@@ -466,11 +490,8 @@ static void wait_in_poll(int64_t until_ns)
 	for (i = 0; i < n; i++) {
 		if (ev[i].data.fd == proc.sigfd)
 			read_signals();
-		else if (!local(NODE_READY, ev[i].data.fd, ev[i].events)) { /* no room for saying it: later */
-			ev[i].events |= EPOLLONESHOT;
-			(void)epoll_ctl(proc.epfd, EPOLL_CTL_MOD, ev[i].data.fd, &ev[i]);
-			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
-		}
+		else
+			say_ready(&ev[i]);
 	}
 }
 

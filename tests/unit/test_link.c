@@ -333,10 +333,20 @@ NODE_CASE(both_ask_for_the_link_at_once)
 	EXPECT_NOTHING();
 }
 
+/* References are counted in 32 bits beside the node's index; one without a node is a reference all the same. */
+NODE_CASE(a_reference_is_never_none)
+{
+	proc.serial = UINT32_MAX - 1;
+	T_CHECK(cop_monitor(cop_to(cop_self())).id != 0);
+	T_CHECK(cop_monitor(cop_to(cop_self())).id != 0);
+	proc.serial = UINT64_MAX;
+	T_CHECK(cop_monitor(cop_to(cop_self())).id != 0);
+}
+
 T_MAIN(T_RUN(a_link_tells_any_reason), T_RUN(a_reason_goes_down_a_chain), T_RUN(normal_does_not_spread),
     T_RUN(killed_spreads_and_can_be_trapped), T_RUN(linking_twice_is_once),
     T_RUN(linked_from_both_sides_is_one_exit), T_RUN(linking_the_dead), T_RUN(unlinked_is_not_told),
     T_RUN(unlink_against_death), T_RUN(a_death_takes_all_linked_along), T_RUN(each_monitor_fires_once),
     T_RUN(monitors_of_nobody), T_RUN(of_oneself_never_fires), T_RUN(demonitor), T_RUN(demonitor_against_death),
     T_RUN(spawn_monitor_is_atomic), T_RUN(the_last_message_is_before_down),
-    T_RUN(the_dead_are_gone_when_down_comes), T_RUN(both_ask_for_the_link_at_once))
+    T_RUN(the_dead_are_gone_when_down_comes), T_RUN(both_ask_for_the_link_at_once), T_RUN(a_reference_is_never_none))

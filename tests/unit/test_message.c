@@ -665,6 +665,47 @@ NODE_CASE_WITH(a_descriptor_when_the_quota_is_used_up, .quota = 65536)
 	EXPECT_NOTHING();
 }
 
+static bool sends_another(void *ctx, const struct cop_msg *m)
+{
+	(void)m;
+	++*(int *)ctx;
+	tell(cop_self(), 5);
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	return false;
+}
+
+/* For each message that is not wanted another one comes: the time is over all the same. */
+NODE_CASE_WITH(a_time_out_while_looking, .mailbox = 200000)
+{
+	struct cop_msg m;
+	int looked = 0;
+
+	tell(cop_self(), 5);
+	T_EQ_INT(cop_receive(&m, sends_another, &looked, 0), 0);
+	T_EQ_INT(looked, 1);
+	T_EQ_INT(cop_receive(&m, sends_another, &looked, 20), 0);
+	T_CHECK(looked > 2);
+}
+
+NODE_CASE_WITH(a_signal_when_the_quota_is_used_up, .quota = 65536)
+{
+	cop_pid a = spawned(waits, NULL);
+	struct cop_msg m;
+
+	T_EQ_INT(cop_select_signal(SIGUSR1, true), 0);
+	while (cop_send_flags(cop_to(a), 1, NULL, 0, COP_NOWAIT) == 0)
+		;
+	T_EQ_INT(errno, EAGAIN);
+	raise(SIGUSR1);
+	T_EQ_INT(cop_receive(&m, NULL, NULL, 30), 0);
+	cop_kill(a);
+	T_REQUIRE(cop_receive(&m, NULL, NULL, RIG_MS) == 1);
+	T_EQ_INT(m.kind, COP_MSG_SIGNAL);
+	T_EQ_INT(m.fd, SIGUSR1);
+	cop_msg_done(&m);
+	EXPECT_NOTHING();
+}
+
 T_MAIN(T_RUN(one_senders_order), T_RUN(each_of_several_senders), T_RUN(what_is_not_wanted_stays_in_order),
     T_RUN(the_oldest_that_matches), T_RUN(what_does_not_match_does_not_prolong), T_RUN(a_time_out_in_a_flood),
     T_RUN(time_outs), T_RUN(sizes), T_RUN(the_longest), T_RUN(filled_in_place), T_RUN(to_the_dead),
@@ -672,4 +713,5 @@ T_MAIN(T_RUN(one_senders_order), T_RUN(each_of_several_senders), T_RUN(what_is_n
     T_RUN(a_stopped_receiver), T_RUN(the_quota), T_RUN(memory_is_used_up), T_RUN(messages_of_the_dead),
     T_RUN(half_a_million_in_the_mailbox), T_RUN(a_pipe), T_RUN(all_in_one_wait), T_RUN(signals),
     T_RUN(selected_signals_are_not_inherited), T_RUN(all_signals_unblocked), T_RUN(a_descriptor_in_a_flood),
-    T_RUN(a_descriptor_when_the_quota_is_used_up))
+    T_RUN(a_descriptor_when_the_quota_is_used_up), T_RUN(a_time_out_while_looking),
+    T_RUN(a_signal_when_the_quota_is_used_up))
