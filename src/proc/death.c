@@ -138,6 +138,8 @@ static void dig_grave(struct seg_slot *p, const struct cop_exit *reason)
 	uint64_t id = atomic_load(&p->id);
 	struct seg_grave *g = &p->grave[seg_grave_of(id)];
 
+	if (atomic_load(&g->id) == id)
+		return; /* by a reaper that was killed later on */
 	atomic_store(&g->id, 0);
 	g->reason = *reason;
 	atomic_store(&g->id, id);
@@ -179,10 +181,10 @@ void proc_bury(uint32_t slot, const struct cop_exit *reason)
 	undo_spawn(slot);
 	finish_burying(slot);
 	say_again(p, reason);
+	dig_grave(p, reason); /* who meets the closed inbox asks for it */
 	proc_undo_take(p);
 	turn_all(p, reason);
 	seg_chunks_orphan(&proc.seg, slot);
-	dig_grave(p, reason);
 	if (atomic_load(&p->room_wanted))
 		inbox_futex_wake_all(&p->room);
 	seg_slot_release(&proc.seg, slot);
