@@ -5,7 +5,7 @@
  * Timers. A timer is a node that its destination holds, in a private heap, until its time has come; the word
  * `armed` in it is its reference as long as it runs, and whoever changes that word first, the owner
  * that lets it run out or anybody who cancels it, has decided. So cancelling never waits for anybody. For a
- * name, the caller holds it, and sends it on.
+ * name, the caller holds it, and sends it on; it waits for nobody either, but tries again.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,6 +15,7 @@
 #include "proc/proc.h"
 
 #define PURGE_AT 64
+#define AGAIN_NS 5000000 /* between tries to send to a name whose mailbox is full, or without memory */
 
 /* What the data of a timer's node begins with; the message is behind. */
 struct timer_head {
@@ -121,6 +122,21 @@ int64_t proc_timers_next(void)
 	return proc.n_timers ? proc.timers[0].at_ns : -1;
 }
 
+/* To the name that it is for: it runs again if that cannot be done now. */
+static void send_on(const struct proc_timer *t, struct seg_node *n, const struct timer_head *head)
+{
+	const char *data = (const char *)seg_node_data(n) + sizeof *head;
+
+	if (cop_send_flags(cop_named(head->name), n->tag, data, n->len - sizeof *head, COP_NOWAIT) == 0 ||
+	    (errno != EAGAIN && errno != ENOMEM)) {
+		proc_done(n);
+		return;
+	}
+	atomic_store(&n->armed, t->ref);
+	proc.timers[proc.n_timers] = (struct proc_timer){ clock_mono_ns() + AGAIN_NS, t->ref, t->node };
+	sift_up(proc.n_timers++); /* where it was taken out */
+}
+
 /* Its time has come. True if it is a message to us now. */
 static bool fire(struct proc_timer *t)
 {
@@ -137,8 +153,7 @@ static bool fire(struct proc_timer *t)
 	memcpy(&head, seg_node_data(n), sizeof head);
 	head.name[sizeof head.name - 1] = '\0';
 	if (head.name[0]) {
-		(void)cop_send(cop_named(head.name), n->tag, (char *)seg_node_data(n) + sizeof head, n->len - sizeof head);
-		proc_done(n);
+		send_on(t, n, &head);
 		return false;
 	}
 	atomic_store(&n->kind, NODE_TIMER);

@@ -350,8 +350,42 @@ NODE_CASE(from_many)
 		EXPECT_TAG(1);
 }
 
+static void reads_when_told(void *arg)
+{
+	int n;
+
+	(void)arg;
+	T_EQ_INT(cop_register("other", cop_self()), 0);
+	atomic_store(&rig->flag[0], 1);
+	EVENTUALLY(atomic_load(&rig->flag[1]));
+	for (n = 0; n < 10; n++)
+		EXPECT_TAG(5);
+	EXPECT_TAG(4);
+}
+
+/* Nobody waits for a full mailbox but who sends: the name gets it when there is room. */
+NODE_CASE_WITH(a_name_whose_mailbox_is_full, .mailbox = 10)
+{
+	cop_ref ref, t;
+	cop_pid p = spawned_monitor(reads_when_told, NULL, &ref);
+	struct cop_msg m;
+
+	EVENTUALLY(atomic_load(&rig->flag[0]));
+	while (cop_send_flags(cop_to(p), 5, NULL, 0, COP_NOWAIT) == 0)
+		;
+	T_EQ_INT(errno, EAGAIN);
+	t = cop_send_after(cop_named("other"), 6, NULL, 0, 1);
+	T_CHECK(cop_send_after(cop_named("other"), 4, NULL, 0, 1).id != 0);
+	T_EQ_INT(cop_receive(&m, NULL, NULL, 20), 0);
+	T_EQ_INT(cop_cancel_timer(t), 0);
+	T_EQ_INT(cop_cancel_timer(t), -1);
+	atomic_store(&rig->flag[1], 1);
+	EXPECT_DOWN(ref, "normal");
+}
+
 T_MAIN(T_RUN(comes_not_before_its_time), T_RUN(at_once), T_RUN(with_data), T_RUN(in_their_order),
     T_RUN(the_same_instant_in_order_of_asking), T_RUN(cancelled), T_RUN(cancelled_too_late), T_RUN(nobodys),
     T_RUN(by_any_process), T_RUN(cancelled_as_it_comes), T_RUN(the_caller_is_gone), T_RUN(the_destination_is_gone),
     T_RUN(a_name_is_looked_up_when_it_is_time), T_RUN(a_name_while_its_setter_waits),
-    T_RUN(waiting_with_a_timer_that_is_due), T_RUN(many), T_RUN(set_and_cancelled_without_end), T_RUN(from_many))
+    T_RUN(waiting_with_a_timer_that_is_due), T_RUN(many), T_RUN(set_and_cancelled_without_end), T_RUN(from_many),
+    T_RUN(a_name_whose_mailbox_is_full))
