@@ -179,8 +179,7 @@ bool member_exit(uint64_t id, const struct cop_exit *reason)
 	if (id == 0 || !proc.in_node || !seg_slot_of(&proc.seg, id) ||
 	    seg_slot_state(&proc.seg, SEG_INDEX(id)) != SEG_SLOT_ALIVE)
 		return false;
-	proc_exit_signal(id, proc.id, reason);
-	return true;
+	return proc_exit_signal(id, proc.id, reason);
 }
 
 void member_kill(uint64_t id, const struct cop_exit *reason)

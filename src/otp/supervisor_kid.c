@@ -458,6 +458,16 @@ static bool killed_at_once(const struct kid *k)
 	    atomic_load(&proc.seg.slots[SEG_INDEX(k->pid)].trap);
 }
 
+#define STOP_AGAIN_MS 5
+
+static void stop_again(struct loop_timer *t)
+{
+	struct kid *k = t->ctx;
+
+	if (k->os_pid != 0 && k->ending && !k->killed)
+		kid_stop(k);
+}
+
 void kid_stop(struct kid *k)
 {
 	struct cop_exit shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0);
@@ -474,7 +484,9 @@ void kid_stop(struct kid *k)
 		kill(k->os_pid, SIGTERM);
 		kill(k->os_pid, SIGCONT);
 	} else if (seg_is_there(&proc.seg, k->pid) && seg_slot_state(&proc.seg, SEG_INDEX(k->pid)) == SEG_SLOT_ALIVE) {
-		proc_exit_signal(k->pid, proc.id, &shutdown);
+		/* without memory to ask it, later: it may have all the time there is to end in */
+		if (!proc_exit_signal(k->pid, proc.id, &shutdown))
+			loop_timer_set(&k->sv->loop, &k->drain, clock_mono_ms() + STOP_AGAIN_MS, stop_again, k);
 	} else {
 		kill(k->os_pid, SIGKILL); /* it is there, but its slot says otherwise: somebody has written over it */
 	}

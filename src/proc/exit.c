@@ -140,26 +140,26 @@ void proc_finish_kill(uint32_t dead)
 	atomic_store(&proc.seg.slots[dead].own.killing, 0); /* last: whoever does this may be killed, too */
 }
 
-void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason)
+bool proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason)
 {
 	struct seg_slot *p = seg_slot_of(&proc.seg, to);
 	struct cop_exit killed = cop_exit_make(COP_EXIT_KILLED, 0);
 	struct seg_node *n;
 
 	if (!p)
-		return;
+		return true;
 	if (proc_is_kill(reason)) {
 		proc_end_other(to, &killed);
-		return;
+		return true;
 	}
 	if (!atomic_load(&p->trap)) {
 		if (reason->kind != COP_EXIT_NORMAL)
 			proc_end_other(to, reason);
-		return;
+		return true;
 	}
 	n = proc_node(sizeof *reason, 0);
 	if (!n)
-		return;
+		return false;
 	atomic_store_explicit(&n->kind, NODE_EXIT_SIGNAL, memory_order_relaxed);
 	n->from = from;
 	n->ref = 0;
@@ -167,6 +167,7 @@ void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason)
 	n->len = sizeof *reason;
 	memcpy(seg_node_data(n), reason, sizeof *reason);
 	(void)proc_send(to, n, false, 0);
+	return true;
 }
 
 void cop_exit_signal(cop_pid to, const struct cop_exit *reason)
@@ -175,14 +176,14 @@ void cop_exit_signal(cop_pid to, const struct cop_exit *reason)
 
 	PROC_REQUIRE();
 	if (to.id != proc.id) {
-		proc_exit_signal(to.id, proc.id, reason);
+		(void)proc_exit_signal(to.id, proc.id, reason);
 		return;
 	}
 	if (proc_is_kill(reason))
 		proc_die(&killed);
 	if (!atomic_load(&proc.slot->trap))
 		proc_die(reason); /* also for normal */
-	proc_exit_signal(to.id, proc.id, reason);
+	(void)proc_exit_signal(to.id, proc.id, reason);
 	(void)proc_take();
 }
 

@@ -106,9 +106,8 @@ static void asked(struct root *r)
 {
 	struct cop_exit shutdown = cop_exit_make(COP_EXIT_SHUTDOWN, 0), killed = cop_exit_make(COP_EXIT_KILLED, 0);
 
-	if (++r->asked == 1)
-		proc_exit_signal(r->first, proc.id, &shutdown);
-	else
+	/* without memory to ask with, it is ended */
+	if (++r->asked > 1 || !proc_exit_signal(r->first, proc.id, &shutdown))
 		proc_end_other(r->first, &killed);
 }
 

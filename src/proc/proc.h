@@ -154,8 +154,8 @@ void proc_become(uint32_t me, uint64_t id, const struct proc_spawn *how);
 /* --- exit.c --- */
 /* Ends the calling process at once: no terminate. */
 _Noreturn void proc_die(const struct cop_exit *reason);
-/* An exit signal that does not come from a link. */
-void proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason);
+/* An exit signal that does not come from a link. False: there is no memory to say it to one that traps exits. */
+bool proc_exit_signal(uint64_t to, uint64_t from, const struct cop_exit *reason);
 /* Ends another process without its help; the reason is recorded first. */
 void proc_end_other(uint64_t id, const struct cop_exit *reason);
 /* The same of one that may be linked with the caller and whose end is not to reach it. The link is undone only when it
@@ -232,7 +232,7 @@ struct seg_node *proc_node(size_t len, unsigned flags);
 enum proc_sent { PROC_SENT, PROC_GONE, PROC_WOULD_BLOCK };
 enum proc_sent proc_send(uint64_t to, struct seg_node *n, bool limited, unsigned flags);
 enum proc_sent proc_send_quiet(uint64_t to, struct seg_node *n);
-/* A small message of the library. Best effort when memory is out: false. */
+/* A small message of the library. False: the receiver is gone (ESRCH), or there is no memory for it (another errno). */
 bool proc_tell(uint64_t to, enum proc_kind kind, uint64_t ref, uint32_t tag, const void *data, size_t len);
 
 /* --- receive.c --- */

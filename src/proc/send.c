@@ -164,7 +164,10 @@ bool proc_tell(uint64_t to, enum proc_kind kind, uint64_t ref, uint32_t tag, con
 	if (len)
 		memcpy(seg_node_data(n), data, len);
 	atomic_store_explicit(&n->kind, (uint8_t)kind, memory_order_relaxed);
-	return proc_send(to, n, false, 0) == PROC_SENT;
+	if (proc_send(to, n, false, 0) == PROC_SENT)
+		return true;
+	errno = ESRCH;
+	return false;
 }
 
 int cop_send_flags(struct cop_dest to, uint32_t tag, const void *data, size_t len, unsigned flags)
