@@ -432,13 +432,16 @@ static enum cop_start not_started(struct cop_started *r, struct cop_exit reason,
 	return COP_NOT_STARTED;
 }
 
-/* The start is over, one way or the other: nothing of it stays in the mailbox. */
-static void forget(cop_pid pid, cop_ref monitor, bool link, bool flush_exit)
+/* The start has failed, one way or the other: nothing of it stays in the mailbox. */
+static void forget(cop_pid pid, cop_ref monitor, bool link)
 {
+	struct seg_node *ack;
 	uint32_t i;
 
 	(void)cop_demonitor(monitor, true);
-	if (!link || !flush_exit)
+	if ((ack = proc_answer(NODE_ACK, pid.id)))
+		proc_done(ack); /* it came when the time was over */
+	if (!link)
 		return;
 	cop_unlink(pid);
 	(void)proc_take();
@@ -484,7 +487,8 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 			/* it died before it said anything */
 			(void)proc_msg(&msg, n);
 			proc_done(n);
-			forget(r->pid, monitor, link, true);
+			proc.starting = 0;
+			forget(r->pid, monitor, link);
 			return not_started(r, msg.reason, ECANCELED);
 		}
 		if (until >= 0 && clock_mono_ns() >= until) {
@@ -492,17 +496,20 @@ enum cop_start server_start_process(cop_proc_f *f, void *arg, bool link, bool su
 				cop_unlink(r->pid);
 			cop_kill(r->pid);
 			proc_done(await_one(NODE_DOWN, monitor.id, -1));
+			proc.starting = 0;
+			forget(r->pid, monitor, link);
 			return not_started(r, cop_exit_make(COP_EXIT_TIMEOUT, 0), ETIMEDOUT);
 		}
 		proc_wait(until, seen, -2);
 	}
+	proc.starting = 0;
 	if ((int)how_it_went == COP_STARTED) {
 		(void)cop_demonitor(monitor, true);
 		return COP_STARTED;
 	}
 	/* wait for its end, so that nothing of it is left when we go on; what the link does to us, it does */
 	proc_done(await_one(NODE_DOWN, monitor.id, -1));
-	forget(r->pid, monitor, link, true);
+	forget(r->pid, monitor, link);
 	r->pid = COP_NOPID;
 	if ((int)how_it_went == COP_IGNORED)
 		return COP_IGNORED;

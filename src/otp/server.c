@@ -379,7 +379,10 @@ void server_ack(enum cop_start how, const struct cop_exit *reason)
 			proc_die(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "unable_to_answer" });
 		fds_close(&proc.up_fd); /* a child says it once */
 	} else if (proc.starter_waits) {
-		(void)proc_tell(proc.starter, NODE_ACK, proc.id, (uint32_t)how, &ack.reason, sizeof ack.reason);
+		/* without memory it is our end that tells it; one that has not started ends anyway, and for its own reason */
+		if (!proc_tell(proc.starter, NODE_ACK, proc.id, (uint32_t)how, &ack.reason, sizeof ack.reason) &&
+		    errno != ESRCH && how != COP_NOT_STARTED)
+			proc_die(&(struct cop_exit){ .kind = COP_EXIT_OTHER, .text = "enomem" });
 	}
 	proc.starter_waits = false;
 }

@@ -5,6 +5,7 @@
 #include "node_rig.h"
 
 #include "base/clock.h"
+#include "proc/proc.h"
 
 /* --- one server that does as it is told --- */
 
@@ -1036,6 +1037,68 @@ NODE_CASE_WITH(a_stop_without_memory, .quota = 65536)
 	EXPECT_TERMINATE("normal");
 }
 
+/* Leaves itself no memory to say that it has started. */
+static struct cop_next uses_all_up(void *state, const void *arg, size_t size)
+{
+	struct cop_exit r = reason("oops");
+
+	(void)state;
+	while (cop_send_flags(cop_to(cop_self()), 1, &r, sizeof r, COP_NOWAIT) == 0)
+		;
+	T_EQ_INT(errno, EAGAIN);
+	if (size == 1)
+		return cop_stop(&r);
+	(void)arg;
+	return cop_ok();
+}
+
+NODE_CASE_WITH(a_start_without_memory_to_answer, .quota = 65536)
+{
+	static const struct cop_server_ops o = { .init = uses_all_up };
+	struct cop_server_options fails = { .arg = "x", .arg_size = 1 };
+	struct cop_started s;
+
+	T_CHECK(cop_server_start(&o, NULL, &s) == COP_NOT_STARTED && errno == ECANCELED);
+	T_EQ_STR(text_of(s.reason), "enomem");
+	T_CHECK(cop_server_start(&o, &fails, &s) == COP_NOT_STARTED && errno == ECANCELED);
+	T_EQ_STR(text_of(s.reason), "oops");
+	EXPECT_NOTHING();
+}
+
+static struct cop_next starts_at_about_the_time(void *state, const void *arg, size_t size)
+{
+	int ns;
+
+	(void)state;
+	T_REQUIRE(size == sizeof ns);
+	memcpy(&ns, arg, sizeof ns);
+	nanosleep(&(struct timespec){ .tv_nsec = ns }, NULL);
+	if (ns % 2)
+		exit_with("oops");
+	return cop_ok();
+}
+
+/* However it comes out, nothing of a start that is too late is left. */
+NODE_CASE(a_start_when_the_time_is_over)
+{
+	static const struct cop_server_ops o = { .init = starts_at_about_the_time };
+	struct cop_server_options options = { .arg_size = sizeof(int), .timeout_ms = 1 };
+	struct cop_started s;
+	int i, ns;
+
+	cop_trap_exit(true);
+	options.arg = &ns;
+	for (i = 0; i < 400 / RIG_HEAVY; i++) {
+		ns = 700000 + i % 100 * 4000 + i / 100 % 2;
+		if (cop_server_start_link(&o, &options, &s) == COP_STARTED) {
+			T_EQ_INT(cop_server_stop(cop_to(s.pid), NULL, RIG_MS, NULL), 0);
+			EXPECT_EXIT(s.pid, "normal");
+		}
+		T_EQ_INT(cop_queue_len(), 0);
+		T_EQ_INT(proc.answers.n, 0);
+	}
+}
+
 T_MAIN(T_RUN(a_start), T_RUN(failing_starts_of_one_that_traps), T_RUN(failing_starts_without_a_link),
     T_RUN(failing_starts_of_one_that_does_not_trap), T_RUN(already_started), T_RUN(wrong_names),
     T_RUN(a_continue_that_crashes), T_RUN(no_room_for_one), T_RUN(calls_and_casts), T_RUN(replies_at_any_instant),
@@ -1047,4 +1110,5 @@ T_MAIN(T_RUN(a_start), T_RUN(failing_starts_of_one_that_traps), T_RUN(failing_st
     T_RUN(a_call_with_a_full_mailbox), T_RUN(late_replies_find_their_callers), T_RUN(a_second_reply_vanishes),
     T_RUN(requests), T_RUN(too_many_requests), T_RUN(stops), T_RUN(a_stop_of_a_busy_one),
     T_RUN(a_stop_of_one_that_is_killed), T_RUN(a_reply_to_a_cast), T_RUN(an_init_that_closes_descriptors),
-    T_RUN(a_call_without_memory_to_monitor), T_RUN(a_stop_without_memory))
+    T_RUN(a_call_without_memory_to_monitor), T_RUN(a_stop_without_memory), T_RUN(a_start_without_memory_to_answer),
+    T_RUN(a_start_when_the_time_is_over))
