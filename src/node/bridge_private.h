@@ -54,6 +54,7 @@ struct bridge {
 	uint64_t serial;
 	struct bridge_call calls[BRIDGE_CALLS];
 	struct bridge_own own[BRIDGE_OWN_CALLS];
+	uint64_t begun_to, begun_request, begun_monitor; /* the call of the line that is held: watched, not sent; or 0 */
 };
 
 /* --- bridge.c --- */

@@ -139,12 +139,34 @@ static struct bridge_own *free_own(struct bridge *b)
 	return NULL;
 }
 
+/* A call is watched before it is sent: so its end is heard of, whenever it comes. False: not yet. */
+static bool begin_call(struct bridge *b, uint64_t to)
+{
+	uint64_t request;
+
+	if (b->begun_request)
+		return true;
+	if (!proc_can_monitor())
+		return false;
+	request = proc_new_ref(0);
+	if (proc_expect(request) < 0)
+		return false; /* never: there are more than the worker's calls can be */
+	b->begun_monitor = proc_monitor(to).id;
+	if (!b->begun_monitor) {
+		proc_unexpect(request);
+		return false;
+	}
+	b->begun_to = to;
+	b->begun_request = request;
+	return true;
+}
+
 static enum done do_call(struct bridge *b, const json_t *o, const json_t *ref)
 {
 	const json_t *msg = need(b, o, "msg"), *timeout = json_object_get(o, "timeout");
 	const char *name = need_name(b, need(b, o, "to"), "to");
 	int64_t ms = timeout && !json_is_null(timeout) ? ms_of(b, timeout, "timeout") : COP_CALL_MS;
-	uint64_t to = cop_whereis(name).id, request;
+	uint64_t to = b->begun_request ? b->begun_to : cop_whereis(name).id;
 	struct bridge_own *own = free_own(b);
 	struct seg_node *n;
 
@@ -152,24 +174,32 @@ static enum done do_call(struct bridge *b, const json_t *o, const json_t *ref)
 		own_error(b, ref, to == 0 ? "noproc" : to == proc.id ? "calling_self" : "too_many_requests");
 		return DONE;
 	}
-	n = node_of(b, msg, NODE_CALL);
-	if (!n)
+	if (!begin_call(b, to) || !(n = node_of(b, msg, NODE_CALL)))
 		return NOT_YET;
-	n->ref = request = proc_new_ref(0);
-	if (proc_expect(request) < 0) {
-		pool_put(n);
-		own_error(b, ref, "too_many_requests");
-		return DONE;
-	}
-	if (send_node(to, n, true) == NOT_YET) {
-		proc_unexpect(request);
+	n->ref = b->begun_request;
+	if (send_node(to, n, true) == NOT_YET)
 		return NOT_YET;
-	}
 	own->ref = json_incref(json_object_get(o, "call"));
-	own->request = request;
-	own->monitor = proc_monitor(to).id;
+	own->request = b->begun_request;
+	own->monitor = b->begun_monitor;
+	b->begun_request = b->begun_monitor = 0;
 	own->until_ms = timeout && json_is_null(timeout) ? -1 : clock_mono_ms() + ms;
 	return DONE;
+}
+
+/* As cop_send_after(), but that nothing is waited for. */
+static enum done send_after(struct bridge *b, struct cop_dest dest, const char *text, int64_t ms)
+{
+	cop_ref timer;
+
+	proc.send_until = 1;
+	timer = cop_send_after(dest, COP_TAG_JSON, text, strlen(text), ms);
+	proc.send_until = 0;
+	if (timer.id != 0)
+		return DONE;
+	if (errno != EAGAIN && errno != ENOMEM && errno != ETIMEDOUT)
+		bridge_fail(b, "protocol_error", "a message cannot be sent: %s", strerror(errno));
+	return NOT_YET;
 }
 
 static enum done do_send_after(struct bridge *b, const json_t *o, const json_t *v)
@@ -177,6 +207,7 @@ static enum done do_send_after(struct bridge *b, const json_t *o, const json_t *
 	const json_t *msg = need(b, o, "msg"), *to = json_object_get(o, "to");
 	int64_t ms = ms_of(b, v, "send_after");
 	struct cop_dest dest = cop_to(cop_self());
+	enum done done;
 	char *text;
 
 	if (to)
@@ -184,10 +215,9 @@ static enum done do_send_after(struct bridge *b, const json_t *o, const json_t *
 	text = json_dumps(msg, BRIDGE_DUMP);
 	if (!text)
 		bridge_fail(b, "enomem", "out of memory");
-	if (cop_send_after(dest, COP_TAG_JSON, text, strlen(text), ms).id == 0 && errno != ENOMEM)
-		bridge_fail(b, "protocol_error", "a message cannot be sent: %s", strerror(errno));
+	done = send_after(b, dest, text, ms);
 	free(text);
-	return DONE;
+	return done;
 }
 
 static enum done do_stop(struct bridge *b, const json_t *o, const json_t *v)
@@ -266,14 +296,24 @@ static char *line_end(struct bridge *b)
 	return memchr(b->in + b->in_seen, '\n', b->in_len - b->in_seen);
 }
 
+/* The line that was held is done, or never will be. */
+static void drop_held(struct bridge *b)
+{
+	json_decref(b->held);
+	b->held = NULL;
+	if (b->begun_request) {
+		proc_unexpect(b->begun_request);
+		(void)cop_demonitor((cop_ref){ b->begun_monitor }, true);
+	}
+	b->begun_request = b->begun_monitor = 0;
+}
+
 void bridge_obey(struct bridge *b)
 {
 	char *nl;
 
-	if (b->held && (obey(b, b->held) == DONE || b->leaving)) {
-		json_decref(b->held);
-		b->held = NULL;
-	}
+	if (b->held && (obey(b, b->held) == DONE || b->leaving))
+		drop_held(b);
 	while (!b->held && (nl = line_end(b))) {
 		size_t len = (size_t)(nl - b->in) - b->in_pos, at = b->in_pos;
 
@@ -281,10 +321,8 @@ void bridge_obey(struct bridge *b)
 		if (len > BRIDGE_LINE_MAX)
 			too_long(b);
 		take_line(b, b->in + at, len);
-		if (b->held && b->leaving) {
-			json_decref(b->held);
-			b->held = NULL;
-		}
+		if (b->held && b->leaving)
+			drop_held(b);
 	}
 	if (b->held)
 		return;

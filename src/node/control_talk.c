@@ -122,18 +122,6 @@ static enum proc_kind kind_of(uint8_t verb)
 	return verb == PROTO_CALL ? NODE_CALL : verb == PROTO_CAST ? NODE_CAST : NODE_PLAIN;
 }
 
-/* A monitor takes two small nodes, and would wait for them. */
-static bool has_two_nodes(void)
-{
-	struct seg_node *a = proc_node(0, COP_NOWAIT), *b = a ? proc_node(0, COP_NOWAIT) : NULL;
-
-	if (a)
-		pool_put(a);
-	if (b)
-		pool_put(b);
-	return b != NULL;
-}
-
 static struct seg_node *message(const struct talk *t)
 {
 	struct seg_node *n = proc_node(t->len, COP_NOWAIT);
@@ -153,7 +141,7 @@ static bool prepare_call(struct talk *t)
 {
 	if (t->verb != PROTO_CALL || t->monitor)
 		return true;
-	if (!has_two_nodes())
+	if (!proc_can_monitor())
 		return false;
 	t->ref = proc_new_ref(0);
 	if (proc_expect(t->ref) < 0) {

@@ -203,6 +203,8 @@ uint32_t proc_make_pair(enum proc_kind signal, uint64_t other, uint64_t *ref_r);
 #define PROC_OWN_MONITOR 1u /* tag of a monitor whose DOWN is an answer, not a message */
 /* As cop_monitor(), for waiting with proc_answer(). */
 cop_ref proc_monitor(uint64_t id);
+/* Whether it can be made without waiting: it takes two small nodes. */
+bool proc_can_monitor(void);
 /* Makes a monitor that a process was born with one of these. */
 void proc_own_monitor(cop_ref ref);
 /* Whether a monitor of ours has neither fired nor been ended. So long replies to its reference arrive, too. */

@@ -274,6 +274,17 @@ cop_ref proc_monitor(uint64_t id)
 	return monitor(id, PROC_OWN_MONITOR);
 }
 
+bool proc_can_monitor(void)
+{
+	struct seg_node *a = proc_node(0, COP_NOWAIT), *b = a ? proc_node(0, COP_NOWAIT) : NULL;
+
+	if (a)
+		pool_put(a);
+	if (b)
+		pool_put(b);
+	return b != NULL;
+}
+
 static struct seg_node *find_down(uint64_t ref)
 {
 	struct seg_node *n = proc_answer(NODE_DOWN, ref);
