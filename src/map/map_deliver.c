@@ -125,7 +125,7 @@ static void log_it(struct run *r)
 		ledger_line(l);
 	if (write(r->log.fd, l->line, l->len) != (ssize_t)l->len) {
 		diag_error_errno("map: unable to write %s", r->o->joblog);
-		ledger_idle(l);
+		r->closed = true; /* no more output than lines */
 		run_break(r, MAP_BROKEN);
 	}
 	ledger_idle(l);
@@ -171,7 +171,7 @@ void deliver_pump(struct run *r)
 {
 	struct delivery *d = &r->delivery;
 
-	while (r->sink[0].err == 0 && r->sink[1].err == 0) {
+	while (r->sink[0].err == 0 && r->sink[1].err == 0 && !r->closed && !r->suspended) {
 		if (!d->item) {
 			if (blocked(r) || !(d->item = next(r)))
 				return;

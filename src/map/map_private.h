@@ -373,6 +373,7 @@ struct run {
 	uint64_t skipped;          /* by --resume */
 	bool input_ended;
 	bool stopping;             /* start no more */
+	bool suspended;            /* by TSTP */
 	bool closed;               /* the output takes no more */
 	bool killing;              /* those that run are being killed */
 	int signal;                /* that asked us to stop; 0 */
