@@ -108,9 +108,9 @@ int map_run(const struct map_options *o)
 		return MAP_BROKEN;
 	}
 	status = attend(runner);
-	slots_end();
 	if (ledger)
 		ledger_settle(ledger, log.fd);
+	slots_end();
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	diag_error("map: the runner was killed by SIG%s", text_signal_name(WTERMSIG(status)));

@@ -601,5 +601,9 @@ int runner_main(const struct map_options *o, struct ledger *ledger, struct joblo
 			diag_panic("unable to wait for events: errno %d", errno);
 	progress_end(r);
 	slots_end();
+	sink_close(&r->sink[0]);
+	sink_close(&r->sink[1]);
+	input_close(&r->in);
+	slots_fini(r);
 	return policy_status(r);
 }
