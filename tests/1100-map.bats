@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
-# shellcheck disable=SC2154,SC2016 # bats' run sets status and output; scripts of items in single quotes
+# shellcheck disable=SC2154,SC2016,SC1083 # {} as it is; bats' run sets status and output; scripts of items in single quotes
 #
 # coppice map: items in, output in order, and nothing left running, whatever is killed.
 
