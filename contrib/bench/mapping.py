@@ -4,7 +4,7 @@
 whether memory grows with the number of items. Output goes into a file, as does what they are compared with.
 """
 
-import os
+import pathlib
 import shutil
 import subprocess
 import time
@@ -16,21 +16,44 @@ from sections import number, rotated, show, spread, times
 ITEMS = 10000
 ITEMS_PARALLEL = 1000   # it takes ten times as long
 LINES = 1000000
+LOOK_S = 0.01
 GOALS = {"xargs -P2 -n1": 1.2, "parallel -j2 -k": 7}
-MEMORY_ITEMS = 1000000  # --dry-run: all but the processes
+MEMORY_ITEMS = 10000000 # --dry-run: all but the processes
 
 
 def run(command, source, target):
-    """Seconds, and kilobytes of the largest process of those that it waited for."""
+    """Seconds."""
     with open(source, "rb") as given, open(target, "wb") as taken:
         begin = time.perf_counter()
-        child = subprocess.Popen(command, stdin=given, stdout=taken)
-        _, status, used = os.wait4(child.pid, 0)
+        status = subprocess.call(command, stdin=given, stdout=taken)
         took = time.perf_counter() - begin
-        child.returncode = status
     if status != 0:
         raise Failed(f"{' '.join(command)}: status {status}")
-    return took, used.ru_maxrss
+    return took
+
+
+def peak_kb(pid):
+    """The most memory that the only child of pid has had; 0 when there is none."""
+    try:
+        child = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0]
+        for line in pathlib.Path(f"/proc/{child}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    except (OSError, IndexError):
+        pass
+    return 0
+
+
+def watch(command, source):
+    """Seconds, and the peak of the runner's memory, looked at while it works."""
+    peak = 0
+    with open(source, "rb") as given:
+        begin = time.perf_counter()
+        child = subprocess.Popen(command, stdin=given, stdout=subprocess.DEVNULL)
+        while child.poll() is None:
+            peak = max(peak, peak_kb(child.pid))
+            time.sleep(LOOK_S)
+    return time.perf_counter() - begin, peak
 
 
 def numbers(lab, count):
@@ -54,7 +77,7 @@ def per_item(lab, args):
     for turn in range(args.rounds):
         for name in rotated(list(contestants), turn):
             command, count = contestants[name]
-            seconds, _ = run(command, numbers(lab, count), lab.dir / "out")
+            seconds = run(command, numbers(lab, count), lab.dir / "out")
             took[name].append(seconds * 1e6 / count)
     ours = median(took["coppice map -P2"])
     show(f"map: an item of /bin/true, us; {ITEMS // scale} items (parallel: {ITEMS_PARALLEL // scale})",
@@ -65,24 +88,26 @@ def per_item(lab, args):
 
 def pipe(lab, args):
     source = numbers(lab, LINES)
-    contestants = {
-        "cat": ["cat"],
-        "cat | cat": ["sh", "-c", "cat | cat"],
-        "coppice map --pipe cat": [peers.Coppice.program, "map", "-P2", "--pipe", "--", "cat"],
+    program = peers.Coppice.program
+    pairs = {
+        "a file": ("cat", f"exec {program} map -P2 --pipe -- cat"),
+        "seq |": (f"seq {LINES} | cat", f"seq {LINES} | {program} map -P2 --pipe -- cat"),
+        "seq | and | cat": (f"seq {LINES} | cat | cat", f"seq {LINES} | {program} map -P2 --pipe -- cat | cat"),
     }
-    took = {name: [] for name in contestants}
+    took = {(name, which): [] for name in pairs for which in (0, 1)}
     for turn in range(4 * args.rounds):
-        for name in rotated(list(contestants), turn):
-            took[name].append(run(contestants[name], source, lab.dir / "out")[0] * 1e3)
-    base = median(took["cat"])
-    show(f"map: --pipe, {LINES} lines into a file, ms", ("", "median", "range", "x cat"),
-         [(name, number(median(t)), spread(t), times(median(t), base)) for name, t in took.items()])
+        for name, which in rotated(list(took), turn):
+            took[name, which].append(run(["sh", "-c", pairs[name][which]], source, "/dev/null") * 1e3)
+    show(f"map: {LINES} lines through --pipe -- cat, beside cat alone, ms; to /dev/null",
+         ("", "cat", "coppice map", "range", "x cat"),
+         [(name, number(median(took[name, 0])), number(median(took[name, 1])), spread(took[name, 1]),
+           times(median(took[name, 1]), median(took[name, 0]))) for name in pairs])
 
 
 def memory(lab, args):
     rows = []
-    for count in (MEMORY_ITEMS // 100, MEMORY_ITEMS // 10, MEMORY_ITEMS):
-        seconds, kb = run([peers.Coppice.program, "map", "--dry-run", "--", "echo"], numbers(lab, count), os.devnull)
+    for count in (MEMORY_ITEMS // 100, MEMORY_ITEMS // 10, MEMORY_ITEMS // (10 if args.quick else 1)):
+        seconds, kb = watch([peers.Coppice.program, "map", "--dry-run", "--", "echo"], numbers(lab, count))
         rows.append((count, kb, number(seconds * 1e6 / count)))
     show("map: items that are not run (--dry-run)", ("items", "KB", "us an item"), rows)
 

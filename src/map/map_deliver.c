@@ -75,7 +75,7 @@ static bool blocked(const struct run *r)
 static bool put_stream(struct run *r, struct delivery *d, int stream)
 {
 	struct capture *c = &d->item->out[stream];
-	struct sink *s = &r->sink[stream];
+	struct sink *s = &r->sink[r->o->json ? 0 : stream];
 	const char *data;
 	size_t len;
 
@@ -83,6 +83,9 @@ static bool put_stream(struct run *r, struct delivery *d, int stream)
 		if (r->o->tag) {
 			len = len < MAP_PIECE ? len : MAP_PIECE;
 			put_tagged(d->item, s, data, len, &d->in_line);
+		} else if (r->o->json) {
+			len = len < MAP_PIECE ? len : MAP_PIECE;
+			len = json_piece(s, data, len, d->at + len >= c->total);
 		} else {
 			len = sink_try(s, data, len);
 		}
@@ -99,7 +102,7 @@ static bool put_stream(struct run *r, struct delivery *d, int stream)
 
 static void begin(struct run *r, struct delivery *d)
 {
-	*d = (struct delivery){ .item = d->item, .phase = r->o->json ? DELIVER_FLUSH : DELIVER_OUT };
+	*d = (struct delivery){ .item = d->item, .phase = DELIVER_OUT };
 	progress_hide(r);
 	if (r->o->results)
 		results_write(r, d->item);
@@ -111,7 +114,7 @@ static void begin(struct run *r, struct delivery *d)
 		r->ledger->len = joblog_line(r, d->item, r->ledger->line, sizeof r->ledger->line);
 	}
 	if (r->o->json)
-		json_record(r, d->item, &r->sink[0]);
+		json_head(r, d->item, &r->sink[0]);
 }
 
 /* The item is out of our hands: its line. */
@@ -125,7 +128,7 @@ static void log_it(struct run *r)
 		ledger_line(l);
 	if (write(r->log.fd, l->line, l->len) != (ssize_t)l->len) {
 		diag_error_errno("map: unable to write %s", r->o->joblog);
-		ledger_idle(l);
+		r->closed = true; /* no more output than lines */
 		run_break(r, MAP_BROKEN);
 	}
 	ledger_idle(l);
@@ -142,6 +145,10 @@ static bool step(struct run *r, struct delivery *d)
 	case DELIVER_ERR:
 		if (!put_stream(r, d, d->phase == DELIVER_ERR))
 			return false;
+		if (r->o->json && d->phase == DELIVER_OUT)
+			sink_put(&r->sink[0], JSON_MIDDLE, strlen(JSON_MIDDLE));
+		else if (r->o->json)
+			sink_put(&r->sink[0], JSON_TAIL, strlen(JSON_TAIL));
 		d->phase = d->phase == DELIVER_OUT ? DELIVER_ERR : DELIVER_FLUSH;
 		d->at = 0;
 		d->in_line = false;
@@ -171,7 +178,7 @@ void deliver_pump(struct run *r)
 {
 	struct delivery *d = &r->delivery;
 
-	while (r->sink[0].err == 0 && r->sink[1].err == 0) {
+	while (r->sink[0].err == 0 && r->sink[1].err == 0 && !r->closed && !r->suspended) {
 		if (!d->item) {
 			if (blocked(r) || !(d->item = next(r)))
 				return;

@@ -74,7 +74,9 @@ static _Noreturn void become_runner(const struct map_options *o, struct ledger *
 		_exit(MAP_BROKEN);
 	setsid();
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	/* who kills what is called as the user called it kills the guard alone */
 	prctl(PR_SET_NAME, "map-runner");
+	setproctitle("map");
 	status = runner_main(o, ledger, log, mask, guard);
 	_exit(status);
 }
@@ -93,6 +95,7 @@ int map_run(const struct map_options *o)
 		diag_error_errno("map: unable to make shared memory");
 		return MAP_BROKEN;
 	}
+	signal(SIGCHLD, SIG_DFL); /* ignored, it would take our children's deaths from us */
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &mask);
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
@@ -105,9 +108,9 @@ int map_run(const struct map_options *o)
 		return MAP_BROKEN;
 	}
 	status = attend(runner);
-	slots_end();
 	if (ledger)
 		ledger_settle(ledger, log.fd);
+	slots_end();
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	diag_error("map: the runner was killed by SIG%s", text_signal_name(WTERMSIG(status)));

@@ -35,6 +35,7 @@ int input_open(struct input *in, const struct map_options *o, struct loop *l, vo
 		.chunk = -1 };
 	if (o->args)
 		return 0;
+	MAP_ROOM(in->buf, in->cap, MAP_PIECE);
 	if (loop_attach(l, &in->src, in->fd, EPOLLIN, input_ready, in) == 0)
 		in->polled = true;
 	else if (errno != EPERM) /* a regular file: never to be waited for */

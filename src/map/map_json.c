@@ -3,7 +3,7 @@
 
 /*
  * --json: a record for an item, on one line, with its output as strings. Long output is turned into a string piece by
- * piece, so the record is never whole in memory unless the reader is slow. Runs in the runner.
+ * piece, so the record is never whole in memory. Runs in the runner.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -29,36 +29,21 @@ static size_t whole(const char *s, size_t len)
 	return len;
 }
 
-/* A piece of a string, without its quotes. */
-static void put_piece(struct sink *s, const char *data, size_t len)
+size_t json_piece(struct sink *s, const char *data, size_t size, bool last)
 {
+	size_t len = last ? size : whole(data, size);
 	char *text = NULL;
-	size_t size = 0;
-	FILE *f = open_memstream(&text, &size);
+	size_t n = 0;
+	FILE *f = open_memstream(&text, &n);
 
 	if (!f)
 		diag_fatal(MAP_BROKEN, "map: out of memory");
 	text_json(f, data, len);
 	if (fclose(f) != 0)
 		diag_fatal(MAP_BROKEN, "map: out of memory");
-	sink_put(s, text + 1, size - 2);
+	sink_put(s, text + 1, n - 2);
 	free(text);
-}
-
-static void put_stream(struct run *r, const struct capture *c, struct sink *s)
-{
-	const char *data;
-	uint64_t at = 0;
-	size_t len, n;
-
-	sink_put(s, "\"", 1);
-	while ((data = capture_at(r, c, at, &len))) {
-		len = len < MAP_PIECE ? len : MAP_PIECE;
-		n = at + len < c->total ? whole(data, len) : len;
-		put_piece(s, data, n);
-		at += n;
-	}
-	sink_put(s, "\"", 1);
+	return len;
 }
 
 static void put_items(FILE *f, const struct run *r, const struct item *it)
@@ -97,7 +82,7 @@ static void put_reason(FILE *f, const struct item *it)
 		fputs("\"normal\"", f);
 }
 
-void json_record(struct run *r, const struct item *it, struct sink *s)
+void json_head(struct run *r, const struct item *it, struct sink *s)
 {
 	char *text = NULL, time[CLOCK_ISO_SIZE];
 	size_t size = 0;
@@ -114,13 +99,9 @@ void json_record(struct run *r, const struct item *it, struct sink *s)
 		fputs("null", f);
 	fprintf(f, ",\"ran_ms\":%" PRId64 ",\"reason\":", it->ran_ns / 1000000);
 	put_reason(f, it);
-	fprintf(f, ",\"exit\":%d,\"signal\":%d,\"stdout\":", it->exit, it->sig);
+	fprintf(f, ",\"exit\":%d,\"signal\":%d,\"stdout\":\"", it->exit, it->sig);
 	if (fclose(f) != 0)
 		diag_fatal(MAP_BROKEN, "map: out of memory");
 	sink_put(s, text, size);
 	free(text);
-	put_stream(r, &it->out[0], s);
-	sink_put(s, ",\"stderr\":", 10);
-	put_stream(r, &it->out[1], s);
-	sink_put(s, "}\n", 2);
 }

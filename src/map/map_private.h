@@ -281,7 +281,13 @@ struct delivery {
 void deliver_pump(struct run *r);
 /* --line-buffer: passes on whole lines. */
 void deliver_lines(struct run *r, struct capture *c, bool all);
-void json_record(struct run *r, const struct item *it, struct sink *s);
+/* A record up to where its standard output follows, as the inside of a string. */
+void json_head(struct run *r, const struct item *it, struct sink *s);
+#define JSON_MIDDLE "\",\"stderr\":\""
+#define JSON_TAIL "\"}\n"
+/* Bytes as the inside of a string; leaves a character at the end that is torn, unless they are the last ones.
+ * Returns how many were taken. */
+size_t json_piece(struct sink *s, const char *data, size_t size, bool last);
 
 /* --- map_log.c: --joblog, --resume --- */
 
@@ -373,6 +379,7 @@ struct run {
 	uint64_t skipped;          /* by --resume */
 	bool input_ended;
 	bool stopping;             /* start no more */
+	bool suspended;            /* by TSTP */
 	bool closed;               /* the output takes no more */
 	bool killing;              /* those that run are being killed */
 	int signal;                /* that asked us to stop; 0 */

@@ -377,7 +377,7 @@ static struct item *fetch(struct run *r)
 
 static bool may_start(const struct run *r)
 {
-	return !r->stopping && !SLIST_EMPTY(&r->free) && !r->sink[0].blocked && !r->sink[1].blocked;
+	return !r->stopping && !r->suspended && !SLIST_EMPTY(&r->free) && !r->sink[0].blocked && !r->sink[1].blocked;
 }
 
 static bool may_read(const struct run *r)
@@ -487,11 +487,11 @@ static void pump(void *ctx)
 	run_pump(ctx);
 }
 
-static void suspend(struct run *r)
+/* The runner itself does not stop: it must hear of the guard's death. */
+static void suspend(struct run *r, bool on)
 {
-	slots_signal(r, SIGSTOP);
-	kill(r->self, SIGSTOP);
-	slots_signal(r, SIGCONT);
+	r->suspended = on;
+	slots_signal(r, on ? SIGSTOP : SIGCONT);
 }
 
 static void interrupted(struct run *r, int sig)
@@ -519,9 +519,9 @@ static void signalled(struct loop_source *src, uint32_t events)
 	for (i = 0; n > 0 && i < n / (ssize_t)sizeof si[0]; i++) {
 		if (si[i].ssi_signo == SIGCHLD)
 			slots_reap(r);
-		else if (si[i].ssi_signo == SIGTSTP)
-			suspend(r);
-		else if (si[i].ssi_signo != SIGCONT)
+		else if (si[i].ssi_signo == SIGTSTP || si[i].ssi_signo == SIGCONT)
+			suspend(r, si[i].ssi_signo == SIGTSTP);
+		else
 			interrupted(r, (int)si[i].ssi_signo);
 	}
 	if (r->breath.armed)
@@ -601,5 +601,9 @@ int runner_main(const struct map_options *o, struct ledger *ledger, struct joblo
 			diag_panic("unable to wait for events: errno %d", errno);
 	progress_end(r);
 	slots_end();
+	sink_close(&r->sink[0]);
+	sink_close(&r->sink[1]);
+	input_close(&r->in);
+	slots_fini(r);
 	return policy_status(r);
 }

@@ -129,7 +129,8 @@ static void sink_ready(struct loop_source *src, uint32_t events)
 	(void)events;
 	loop_detach(s->loop, src);
 	s->blocked = false;
-	s->off += sink_try(s, s->buf + s->off, s->len - s->off);
+	if (sink_pending(s) > 0)
+		s->off += sink_try(s, s->buf + s->off, s->len - s->off);
 	if (s->off >= s->len || s->err != 0)
 		s->off = s->len = 0;
 	if (!s->blocked)
