@@ -61,6 +61,8 @@ struct block {
 	_Atomic uint32_t done;   /* of those from `from` on */
 	uint32_t values_at;      /* the next value's place */
 	_Atomic int64_t started_ns;
+	int64_t took_ns;         /* for all of them */
+	uint64_t unused;
 	struct value v[];
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "what comes behind is laid out by hand");
@@ -163,6 +165,8 @@ _Noreturn void stream_worker(const struct stream_plan *plan, uint32_t slot)
 	struct seg_node *node;
 	struct cop_msg msg;
 	uint32_t i, n, from;
+	struct block *b;
+	int64_t since;
 
 	for (;;) {
 		if (cop_receive(&msg, is_batch, &p, COP_INFINITY) != 1)
@@ -173,8 +177,11 @@ _Noreturn void stream_worker(const struct stream_plan *plan, uint32_t slot)
 		n = w->n;
 		from = w->from;
 		node = new_block(&p, slot, n - from);
+		b = seg_node_data(node);
+		since = clock_mono_ns();
 		for (i = from; i < n; i++)
-			work_on_one(&p, slot, w, i, seg_node_data(node), i - from);
+			work_on_one(&p, slot, w, i, b, i - from);
+		b->took_ns = clock_mono_ns() - since;
 		cop_msg_done(&msg);
 		tell(&p, node, STREAM_BATCH_DONE, slot, seg_index_of(&proc.seg, node));
 	}
@@ -653,6 +660,7 @@ static int feed(struct cop_stream *s)
 
 /* --- events --- */
 
+/* By the process's own clock: how long it waited for a processor, or in its mailbox, is not the work's. */
 static void adapt(struct cop_stream *s, const struct batch *b, int64_t took)
 {
 	struct stream_pool *p = s->pool;
@@ -697,7 +705,7 @@ static int first_done(struct cop_stream *s, struct worker *w, struct seg_node *n
 		return -1;
 	(void)list_take(&w->work);
 	w->n_work--;
-	adapt(s, b, now - w->since_ns);
+	adapt(s, b, k->took_ns);
 	w->since_ns = now;
 	batch_done(s, b);
 	return 0;
