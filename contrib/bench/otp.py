@@ -235,7 +235,8 @@ def prepare(lab):
     if is_instrumented(library):
         print("library: this build is instrumented; its figures mean nothing")
     # The name that the program looks for stands beside the library's full name.
-    build(lab, "otp", OURS, f"-I{TOP}/src/include", str(library), f"-Wl,-rpath,{library.parent}")
+    build(lab, "otp", OURS, f"-I{TOP}/src/include", str(library), f"-Wl,-rpath,{library.parent}",
+          "-Wl,-z,now")      # as pkg-config --libs coppice says
     build(lab, "otp_floor", FLOOR, "-static")
 
 

@@ -54,6 +54,7 @@ static _Noreturn void out_of_memory(void)
 
 /* --- what the consumer is told --- */
 
+/* A value by itself is nothing to be woken for: the consumer goes on when it hears of the task's end. */
 static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint64_t ref, uint32_t slot, uint32_t position)
 {
 	n->from = proc.id;
@@ -62,7 +63,10 @@ static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint
 	n->hnext = position;
 	n->hprev = ev;
 	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
-	(void)proc_send(to, n, false, 0);
+	if (ev == STREAM_VALUE)
+		(void)proc_send_quiet(to, n);
+	else
+		(void)proc_send(to, n, false, 0);
 }
 
 static void event(enum stream_event ev, uint32_t slot, uint32_t position, uint32_t tag, const void *data, size_t len)
