@@ -89,8 +89,8 @@ struct seg_node *task_value(struct cop_result result)
 	return n;
 }
 
-/* An owner that last ran on our processor can do nothing before we are out of its way, and our end, which comes at once,
- * wakes it as well. Elsewhere it goes on while our memory is being taken down. */
+/* An owner that last ran on our processor can do nothing before we are out of its way, and our end, which comes at
+ * once, wakes it as well. Elsewhere it goes on while our memory is being taken down. */
 static bool is_out_of_the_way(uint64_t to)
 {
 	struct seg_slot *p = seg_slot_of(&proc.seg, to);
@@ -442,7 +442,9 @@ int cop_task_shutdown(const struct cop_task *task, int timeout_ms, struct cop_re
 		how = task_look(task, &own);
 		if (how != TASK_NONE) {
 			cop_unlink(task->pid);
-			return told(how == TASK_EXIT && is_ours(&own.reason, brutal) ? TASK_NONE : how, &own, response_r);
+			if (how == TASK_EXIT && is_ours(&own.reason, brutal))
+				how = TASK_NONE;
+			return told(how, &own, response_r);
 		}
 		monitor = proc_monitor(task->pid.id);
 		if (!monitor.id)

@@ -55,7 +55,8 @@ static _Noreturn void out_of_memory(void)
 /* --- what the consumer is told --- */
 
 /* A value by itself is nothing to be woken for: the consumer goes on when it hears of the task's end. */
-static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint64_t ref, uint32_t slot, uint32_t position)
+static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint64_t ref, uint32_t slot,
+    uint32_t position)
 {
 	n->from = proc.id;
 	n->ref = ref;
@@ -100,7 +101,8 @@ static void task(void *arg)
 
 	if (p->pooled)
 		stream_worker(p, b->spawn->slot);
-	stream_answer(p->work(p->ctx, b->spawn + 1, b->len), p->consumer, p->ref.id, b->spawn->slot, b->spawn->position);
+	stream_answer(p->work(p->ctx, b->spawn + 1, b->len), p->consumer, p->ref.id, b->spawn->slot,
+	    b->spawn->position);
 }
 
 static int start_plain(struct running *r, const struct stream_spawn *s, size_t len)
