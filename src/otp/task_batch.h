@@ -10,6 +10,7 @@
  *
  *   word of a block    who writes             who reads
  *   done               process: an element is over     consumer: release/acquire
+ *   begun              process: before an element      consumer, when the process is dead
  *   started_ns         process: when it began one      consumer, for time-outs
  *   the rest           process, before done            consumer, after done
  *
@@ -50,7 +51,8 @@ struct block {
 	uint32_t values_at;      /* the next value's place */
 	_Atomic int64_t started_ns;
 	int64_t took_ns;         /* for all of them */
-	uint64_t unused;
+	_Atomic uint32_t begun;  /* one more than done while it is at one */
+	uint32_t unused;
 	struct value v[];
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "what comes behind is laid out by hand");

@@ -572,7 +572,7 @@ static int settle(struct cop_stream *s, struct worker *w, struct batch *b, const
 	struct seg_node *node = begun(w);
 	struct block *k = node ? seg_node_data(node) : NULL;
 	uint32_t left = b->n - b->work->from, done = k ? atomic_load_explicit(&k->done, memory_order_acquire) : 0;
-	bool at_one = k && atomic_load(&k->started_ns) != 0;
+	bool at_one = k && atomic_load(&k->begun) > done;
 
 	w->begun = 0;
 	if (done > left)

@@ -58,6 +58,7 @@ static void work_on_one(const struct stream_plan *p, uint32_t slot, const struct
 	struct cop_result r;
 
 	atomic_store_explicit(&b->started_ns, coarse_ns(), memory_order_relaxed);
+	atomic_store_explicit(&b->begun, j + 1, memory_order_relaxed);
 	task_sink = &sink;
 	r = p->work(p->ctx, (const unsigned char *)w + w->e[i].at, w->e[i].len);
 	if (sink.used && r.node == 0) {
