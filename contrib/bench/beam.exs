@@ -311,6 +311,38 @@ defmodule Life do
   end
 end
 
+defmodule Jobs do
+  # Each is awaited before the next begins.
+  def task(n, _) do
+    tasks(div(n, 10) + 1)
+    begin = Tell.now()
+    tasks(n)
+    Tell.result("us", (Tell.now() - begin) / 1.0e3 / n)
+  end
+
+  defp tasks(n) do
+    for i <- 1..n, do: ^i = Task.await(Task.async(fn -> i end))
+    :ok
+  end
+
+  def stream(n, _) do
+    elements(div(n, 10) + 1)
+    begin = Tell.now()
+    elements(n)
+    Tell.result("ns", (Tell.now() - begin) / n)
+  end
+
+  defp elements(n) do
+    sum =
+      1..n
+      |> Task.async_stream(fn i -> i * 2 end)
+      |> Enum.reduce(0, fn {:ok, value}, sum -> sum + value end)
+
+    ^sum = n * (n + 1)
+    :ok
+  end
+end
+
 defmodule Idle do
   use GenServer
   def start_link(x), do: GenServer.start_link(__MODULE__, x)
@@ -441,6 +473,8 @@ jobs = %{
   "restart" => &Life.restart/2,
   "down" => &Life.down/2,
   "spawn" => &Life.spawn_job/2,
+  "task" => &Jobs.task/2,
+  "stream" => &Jobs.stream/2,
   "memory" => &Tree.memory/2,
   "tree" => &Tree.tree/2
 }

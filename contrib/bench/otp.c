@@ -11,6 +11,8 @@
  *      restart N [watched]     deaths of a supervised server; watched: killed by who then looks for it
  *      down N                  kills of a monitored process
  *      spawn N                 processes that end at once
+ *      task N [bare]           tasks, each awaited; bare: fork, exit and wait instead
+ *      stream N [pooled]       elements of a stream in order
  *      memory N                idle servers
  *      tree N KIND             static, static-split, dynamic, dynamic-split
  *
@@ -33,6 +35,8 @@ static const struct job {
 	{ "restart", job_restart },
 	{ "down", job_down },
 	{ "spawn", job_spawn },
+	{ "task", job_task },
+	{ "stream", job_stream },
 	{ "memory", job_memory },
 	{ "tree", job_tree },
 };

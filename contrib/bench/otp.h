@@ -82,6 +82,7 @@ typedef void job_f(long n, char **how);
 
 job_f job_call, job_cast, job_big;              /* otp_talk.c */
 job_f job_restart, job_down, job_spawn;         /* otp_life.c */
+job_f job_task, job_stream;                     /* otp_task.c */
 job_f job_memory, job_tree;                     /* otp_tree.c */
 
 #endif

@@ -17,7 +17,7 @@ from lab import HERE, TOP, Failed, Timeout, descendants, is_instrumented, median
 from sections import number, rotated, show, spread, times
 
 COMMON = ["otp_common.c"]
-OURS = ["otp.c", "otp_talk.c", "otp_life.c", "otp_tree.c", *COMMON]
+OURS = ["otp.c", "otp_talk.c", "otp_life.c", "otp_task.c", "otp_tree.c", *COMMON]
 FLOOR = ["otp_floor.c", *COMMON]
 CFLAGS = ["-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
 RUN_S, QUICK_S = 180, 30    # within which one run of a program must end
@@ -108,6 +108,14 @@ MEASUREMENTS = [
         {"us": "until the end", "alone_us": "alone"},
         [ours("spawn", 1000, 50), beam("spawn", 100000, 1000), floor("spawn", 1000, 50)]),
     Measurement(
+        "task", "task: async and await; bare: fork, exit and wait in the same program, us", {"us": "us"},
+        [ours("task", 3000, 50), ours("task", 3000, 50, "bare", name="coppice, bare"),
+         beam("task", 100000, 1000)]),
+    Measurement(
+        "stream", "stream: an element, in order, ns; pooled: processes that work on many", {"ns": "ns"},
+        [ours("stream", 3000000, 10000, "pooled", name="coppice, pooled"), beam("stream", 100000, 1000),
+         ours("stream", 3000, 50, name="coppice, a process each")]),
+    Measurement(
         "memory", "memory: kilobytes for each idle server: its Pss; what the machine uses more, kind by "
         "kind; what it has less available; what the BEAM counts", {
             "server_pss": "Pss", "server_used": "used", "server_available": "available",
@@ -171,6 +179,8 @@ GOALS = [
     Goal("restart, p99 at most 1 ms", "restart", "us_p99", most=1000, row=None),
     Goal("restart, watched, at most 1.5 x the BEAM", "restart-watched", "us", most=1.5, passes=(FREE,)),
     Goal("spawn and end, at most 1.2 x the floor", "spawn", "us", most=1.2, row="floor"),
+    Goal("task, at most 1.2 x fork, exit, wait", "task", "us", most=1.2, row="coppice, bare"),
+    Goal("pooled stream, at most 1/50 of the BEAM", "stream", "ns", most=0.02),
     Goal("idle server, at most 32 KB Pss", "memory", "server_pss", most=32, row=None, passes=(FREE,)),
     Goal("idle server, at most 90 KB used", "memory", "server_used", most=90, row=None,
          passes=(FREE,)),
@@ -225,7 +235,8 @@ def prepare(lab):
     if is_instrumented(library):
         print("library: this build is instrumented; its figures mean nothing")
     # The name that the program looks for stands beside the library's full name.
-    build(lab, "otp", OURS, f"-I{TOP}/src/include", str(library), f"-Wl,-rpath,{library.parent}")
+    build(lab, "otp", OURS, f"-I{TOP}/src/include", str(library), f"-Wl,-rpath,{library.parent}",
+          "-Wl,-z,now")      # as pkg-config --libs coppice says
     build(lab, "otp_floor", FLOOR, "-static")
 
 

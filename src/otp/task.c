@@ -73,14 +73,29 @@ struct cop_result cop_return_msg(uint32_t tag, void *data)
 	return (struct cop_result){ seg_index_of(&proc.seg, n) };
 }
 
+static _Noreturn void bad_value(void)
+{
+	struct cop_exit reason = word("bad_return_value");
+
+	cop_exit(&reason);
+}
+
 struct seg_node *task_value(struct cop_result result)
 {
 	struct seg_node *n = seg_node(&proc.seg, result.node);
-	struct cop_exit bad = word("bad_return_value");
 
 	if (!n && !(task_sink && task_sink->used))
-		cop_exit(&bad); /* it is not of our making */
+		bad_value(); /* it is not of our making */
 	return n;
+}
+
+/* An owner that last ran on our processor can do nothing before we are out of its way, and our end, which comes at
+ * once, wakes it as well. Elsewhere it goes on while our memory is being taken down. */
+static bool is_out_of_the_way(uint64_t to)
+{
+	struct seg_slot *p = seg_slot_of(&proc.seg, to);
+
+	return p && atomic_load_explicit(&p->cpu, memory_order_relaxed) != inbox_stamp(proc.slot);
 }
 
 void task_answer(struct cop_result result, uint64_t to, uint64_t ref)
@@ -94,7 +109,10 @@ void task_answer(struct cop_result result, uint64_t to, uint64_t ref)
 	n->from = proc.id;
 	n->ref = ref;
 	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
-	(void)proc_send(to, n, false, 0);
+	if (is_out_of_the_way(to))
+		(void)proc_send(to, n, false, 0);
+	else
+		(void)proc_send_quiet(to, n);
 }
 
 /* --- starting --- */
@@ -424,7 +442,9 @@ int cop_task_shutdown(const struct cop_task *task, int timeout_ms, struct cop_re
 		how = task_look(task, &own);
 		if (how != TASK_NONE) {
 			cop_unlink(task->pid);
-			return told(how == TASK_EXIT && is_ours(&own.reason, brutal) ? TASK_NONE : how, &own, response_r);
+			if (how == TASK_EXIT && is_ours(&own.reason, brutal))
+				how = TASK_NONE;
+			return told(how, &own, response_r);
 		}
 		monitor = proc_monitor(task->pid.id);
 		if (!monitor.id)

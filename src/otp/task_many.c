@@ -126,8 +126,8 @@ static int64_t deadline(int timeout_ms)
 	return timeout_ms < 0 ? -1 : proc_deadline_ns(timeout_ms);
 }
 
-static int failed(struct many *m, struct cop_response *responses, const struct cop_exit *reason, struct cop_exit *reason_r,
-    int err)
+static int failed(struct many *m, struct cop_response *responses, const struct cop_exit *reason,
+    struct cop_exit *reason_r, int err)
 {
 	size_t i;
 

@@ -54,7 +54,9 @@ static _Noreturn void out_of_memory(void)
 
 /* --- what the consumer is told --- */
 
-static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint64_t ref, uint32_t slot, uint32_t position)
+/* A value by itself is nothing to be woken for: the consumer goes on when it hears of the task's end. */
+static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint64_t ref, uint32_t slot,
+    uint32_t position)
 {
 	n->from = proc.id;
 	n->ref = ref;
@@ -62,7 +64,10 @@ static void event_of(struct seg_node *n, enum stream_event ev, uint64_t to, uint
 	n->hnext = position;
 	n->hprev = ev;
 	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
-	(void)proc_send(to, n, false, 0);
+	if (ev == STREAM_VALUE)
+		(void)proc_send_quiet(to, n);
+	else
+		(void)proc_send(to, n, false, 0);
 }
 
 static void event(enum stream_event ev, uint32_t slot, uint32_t position, uint32_t tag, const void *data, size_t len)
@@ -96,7 +101,8 @@ static void task(void *arg)
 
 	if (p->pooled)
 		stream_worker(p, b->spawn->slot);
-	stream_answer(p->work(p->ctx, b->spawn + 1, b->len), p->consumer, p->ref.id, b->spawn->slot, b->spawn->position);
+	stream_answer(p->work(p->ctx, b->spawn + 1, b->len), p->consumer, p->ref.id, b->spawn->slot,
+	    b->spawn->position);
 }
 
 static int start_plain(struct running *r, const struct stream_spawn *s, size_t len)

@@ -9,178 +9,22 @@
  * A process that dies says by the block of values how far it came: what is done counts, the element it was at has its
  * death as result, and what it had not begun goes to another, from the copy of the batch that the consumer keeps.
  *
- * The block is in the memory of the process that fills it, and addressed to the consumer, so that it is nobody else's
- * before both are gone or done with it: a process may go on writing for a moment after its consumer's death. The
- * consumer is told where it is before the first element is begun (STREAM_BEGUN), and gets it when the last is done.
- *
- *   word of a block    who writes             who reads
- *   done               process: an element is over     consumer: release/acquire
- *   started_ns         process: when it began one      consumer, for time-outs
- *   the rest           process, before done            consumer, after done
- *
- * Whatever is read from a batch or a block is checked before use.
+ * Runs in the consumer. Owns the batches, in private memory, and the blocks of values that it was given.
  */
 #include <coppice/task.h>
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
+#include "otp/task_batch.h"
 #include "otp/task_stream.h"
 
-#define BLOCK_BYTES (32768 - sizeof(struct seg_node)) /* the largest that is not a run of chunks */
-#define BATCH_MAX 512u
 #define BATCH_NS 200000      /* what a batch should take */
 #define DEEP_FROM 16u        /* batches of so many are worth having the next one ready */
 #define DEATHS_MAX 3         /* in a row, of processes that began nothing */
 #define SLACK_NS 8000000     /* of the coarse clock */
-#define ROUND(n) (((n) + 15) & ~(size_t)15)
-
-struct element {
-	uint32_t at, len;
-};
-
-/* A batch as it is sent. */
-struct work {
-	uint32_t n, from;        /* from: the first that is to be done */
-	uint64_t unused;
-	struct element e[];
-};
-_Static_assert(sizeof(struct work) % 16 == 0, "what comes behind is laid out by hand");
-
-enum how { HOW_NONE, HOW_HERE, HOW_SENT };
-
-struct value {
-	uint32_t at, len, tag;
-	uint32_t how;            /* enum how */
-};
-
-struct block {
-	_Atomic uint32_t done;   /* of those from `from` on */
-	uint32_t values_at;      /* the next value's place */
-	_Atomic int64_t started_ns;
-	struct value v[];
-};
-_Static_assert(sizeof(struct block) % 16 == 0, "what comes behind is laid out by hand");
-
-static int64_t coarse_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
-
-/* --- in a process of the pool --- */
-
-static _Noreturn void leave(const char *word)
-{
-	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, word);
-
-	cop_exit(&reason);
-}
-
-static void tell(const struct stream_plan *p, struct seg_node *n, enum stream_event ev, uint32_t slot, uint32_t position)
-{
-	n->from = proc.id;
-	n->ref = p->ref.id;
-	n->peer = slot;
-	n->hnext = position;
-	n->hprev = ev;
-	atomic_store_explicit(&n->kind, NODE_REPLY, memory_order_relaxed);
-	if (ev == STREAM_BEGUN)
-		(void)proc_send_quiet(p->consumer, n); /* who waits, waits for the values */
-	else
-		(void)proc_send(p->consumer, n, false, 0);
-}
-
-/* The block is the consumer's only when that knows of it: killed before, it is free with our other memory. */
-static struct seg_node *new_block(const struct stream_plan *p, uint32_t slot, uint32_t n)
-{
-	struct seg_node *node = proc_node(BLOCK_BYTES, 0), *word = node ? proc_node(0, 0) : NULL;
-	struct block *b;
-
-	if (!word)
-		leave("enomem");
-	b = seg_node_data(node);
-	memset(b, 0, sizeof *b + n * sizeof b->v[0]);
-	b->values_at = (uint32_t)(sizeof *b + n * sizeof b->v[0]);
-	tell(p, word, STREAM_BEGUN, slot, seg_index_of(&proc.seg, node));
-	__atomic_store_n(&node->to, p->consumer, __ATOMIC_RELEASE);
-	return node;
-}
-
-/* Element i, as the j-th of the block. */
-static void work_on_one(const struct stream_plan *p, uint32_t slot, const struct work *w, uint32_t i, struct block *b,
-    uint32_t j)
-{
-	unsigned char *base = (unsigned char *)b;
-	uint32_t at = b->values_at;
-	struct task_sink sink = { .at = base + at, .room = BLOCK_BYTES - at };
-	struct cop_result r;
-
-	atomic_store_explicit(&b->started_ns, coarse_ns(), memory_order_relaxed);
-	task_sink = &sink;
-	r = p->work(p->ctx, (const unsigned char *)w + w->e[i].at, w->e[i].len);
-	if (sink.used && r.node == 0) {
-		b->v[j] = (struct value){ at, (uint32_t)sink.len, sink.tag, HOW_HERE };
-		at += (uint32_t)ROUND(sink.len);
-		b->values_at = at < BLOCK_BYTES ? at : (uint32_t)BLOCK_BYTES;
-	} else {
-		sink.used = false;
-		b->v[j].how = HOW_SENT;
-		tell(p, task_value(r), STREAM_BIG_VALUE, slot, i);
-	}
-	task_sink = NULL;
-	atomic_store_explicit(&b->done, j + 1, memory_order_release);
-}
-
-static bool makes_sense(const struct work *w, size_t len)
-{
-	uint32_t i;
-
-	if (len < sizeof *w || w->n > BATCH_MAX || w->n > (len - sizeof *w) / sizeof w->e[0] || w->from >= w->n)
-		return false;
-	for (i = 0; i < w->n; i++)
-		if (w->e[i].at > len || w->e[i].len > len - w->e[i].at)
-			return false;
-	return true;
-}
-
-static bool is_batch(void *ctx, const struct cop_msg *m)
-{
-	const struct stream_plan *p = ctx;
-
-	return m->kind == COP_MSG_PLAIN && m->tag == STREAM_BATCH && m->from.id == p->consumer;
-}
-
-_Noreturn void stream_worker(const struct stream_plan *plan, uint32_t slot)
-{
-	struct stream_plan p = *plan;
-	const struct work *w;
-	struct seg_node *node;
-	struct cop_msg msg;
-	uint32_t i, n, from;
-
-	for (;;) {
-		if (cop_receive(&msg, is_batch, &p, COP_INFINITY) != 1)
-			leave("enomem");
-		w = msg.data;
-		if (!makes_sense(w, msg.len))
-			leave("bad_batch");
-		n = w->n;
-		from = w->from;
-		node = new_block(&p, slot, n - from);
-		for (i = from; i < n; i++)
-			work_on_one(&p, slot, w, i, seg_node_data(node), i - from);
-		cop_msg_done(&msg);
-		tell(&p, node, STREAM_BATCH_DONE, slot, seg_index_of(&proc.seg, node));
-	}
-}
-
-/* --- in the consumer --- */
 
 /* A block of values: of the elements from `from` to before `upto`. */
 struct run {
@@ -653,6 +497,7 @@ static int feed(struct cop_stream *s)
 
 /* --- events --- */
 
+/* By the process's own clock: how long it waited for a processor, or in its mailbox, is not the work's. */
 static void adapt(struct cop_stream *s, const struct batch *b, int64_t took)
 {
 	struct stream_pool *p = s->pool;
@@ -697,7 +542,7 @@ static int first_done(struct cop_stream *s, struct worker *w, struct seg_node *n
 		return -1;
 	(void)list_take(&w->work);
 	w->n_work--;
-	adapt(s, b, now - w->since_ns);
+	adapt(s, b, k->took_ns);
 	w->since_ns = now;
 	batch_done(s, b);
 	return 0;
@@ -727,7 +572,7 @@ static int settle(struct cop_stream *s, struct worker *w, struct batch *b, const
 	struct seg_node *node = begun(w);
 	struct block *k = node ? seg_node_data(node) : NULL;
 	uint32_t left = b->n - b->work->from, done = k ? atomic_load_explicit(&k->done, memory_order_acquire) : 0;
-	bool at_one = k && atomic_load(&k->started_ns) != 0;
+	bool at_one = k && atomic_load(&k->begun) > done;
 
 	w->begun = 0;
 	if (done > left)
@@ -828,13 +673,17 @@ static int take_event(struct cop_stream *s, struct seg_node *n)
 
 static int64_t deadline_of(const struct cop_stream *s, const struct worker *w)
 {
-	struct seg_node *block;
-	int64_t started;
+	struct seg_node *node;
+	struct block *b;
+	int64_t started = 0;
 
 	if (w->n_work == 0 || w->timed_out || s->plan.timeout_ms < 0)
 		return -1;
-	block = begun(w);
-	started = block ? atomic_load_explicit(&((struct block *)seg_node_data(block))->started_ns, memory_order_relaxed) : 0;
+	node = begun(w);
+	if (node) {
+		b = seg_node_data(node);
+		started = atomic_load_explicit(&b->started_ns, memory_order_relaxed);
+	}
 	if (started < w->since_ns)
 		started = w->since_ns;
 	return started + s->plan.timeout_ms * 1000000 + SLACK_NS;

@@ -59,7 +59,7 @@ struct task_order *task_order_new(size_t size, unsigned char **data_r);
 /* Sends it, and gives it away. */
 void task_order_send(uint64_t to, struct task_order *order);
 
-/* --- streams: task_stream.c in the consumer, task_monitor.c in the monitor process, task_pool.c in both --- */
+/* --- streams: task_stream.c and task_pool.c in the consumer, task_monitor.c and task_worker.c --- */
 
 enum stream_tag {                /* messages to the monitor process */
 	STREAM_SPAWN = 0x54530001, /* "TS": struct stream_spawn, then the item */

@@ -22,7 +22,8 @@
 
 static bool is_wrong(const struct cop_stream_input *input, cop_stream_work_f *work, const struct cop_stream_options *o)
 {
-	return !input || !input->next || !work || o->timeout_ms < COP_INFINITY || o->on_timeout > COP_TIMEOUT_KILL_TASK ||
+	return !input || !input->next || !work || o->timeout_ms < COP_INFINITY ||
+	    o->on_timeout > COP_TIMEOUT_KILL_TASK ||
 	    o->shutdown_ms < COP_SHUTDOWN_AT_ONCE || (o->nolink && !o->supervisor) || (o->pooled && o->supervisor) ||
 	    (o->batch && !o->pooled) || (o->supervisor && o->ctx_size > COP_MSG_MAX / 2);
 }
@@ -143,11 +144,25 @@ int stream_fail(struct cop_stream *s, struct cop_stream_result *r, const struct 
 	return -1;
 }
 
+static const char *word_for(int err)
+{
+	switch (err) {
+	case ENOMEM:
+		return "enomem";
+	case EMSGSIZE:
+		return "message_too_big";
+	case EAGAIN:
+		return "system_limit";
+	case ECANCELED:
+		return "canceled";
+	default:
+		return "input";
+	}
+}
+
 int stream_fail_errno(struct cop_stream *s, struct cop_stream_result *r, int err)
 {
-	const char *text = err == ENOMEM ? "enomem" : err == EMSGSIZE ? "message_too_big" : err == EAGAIN ? "system_limit" :
-		err == ECANCELED ? "canceled" : "input";
-	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, text);
+	struct cop_exit reason = cop_exit_make_text(COP_EXIT_OTHER, 0, word_for(err));
 
 	return stream_fail(s, r, &reason, err);
 }

@@ -43,7 +43,8 @@ static bool is_order(void *ctx, const struct cop_msg *m)
 {
 	const cop_pid *asker = ctx;
 
-	return m->kind == COP_MSG_DOWN || (m->kind == COP_MSG_PLAIN && m->tag == TASK_ORDER && cop_pid_is(m->from, *asker));
+	return m->kind == COP_MSG_DOWN ||
+	    (m->kind == COP_MSG_PLAIN && m->tag == TASK_ORDER && cop_pid_is(m->from, *asker));
 }
 
 static void obey(const struct task_order *o, size_t len)
@@ -66,8 +67,8 @@ static void obey(const struct task_order *o, size_t len)
 		cop_stream_work_f *f = (cop_stream_work_f *)(uintptr_t)order.f;
 
 		item_at = ROUND(order.ctx_size);
-		stream_answer(f((void *)(uintptr_t)data, data + item_at, order.size), order.to, order.ref, order.stream - 1,
-		    order.position);
+		stream_answer(f((void *)(uintptr_t)data, data + item_at, order.size), order.to, order.ref,
+		    order.stream - 1, order.position);
 	}
 }
 
@@ -164,8 +165,8 @@ static int give_up(struct task_order *order, cop_pid child_pid, bool link)
 	return -1;
 }
 
-static int async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size, const struct cop_task_options *options,
-    bool link, struct cop_task *task_r)
+static int async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
+    const struct cop_task_options *options, bool link, struct cop_task *task_r)
 {
 	struct cop_started started;
 	struct task_order *o;
@@ -232,8 +233,10 @@ enum cop_start cop_task_supervisor_start_child(struct cop_dest sup, cop_task_f *
 	PROC_REQUIRE();
 	memset(started_r, 0, sizeof *started_r);
 	if (!a) {
-		errno = size <= COP_MSG_MAX ? ENOMEM : EMSGSIZE;
-		started_r->reason = cop_exit_make_text(COP_EXIT_OTHER, 0, errno == ENOMEM ? "enomem" : "message_too_big");
+		bool fits = size <= COP_MSG_MAX;
+
+		started_r->reason = cop_exit_make_text(COP_EXIT_OTHER, 0, fits ? "enomem" : "message_too_big");
+		errno = fits ? ENOMEM : EMSGSIZE;
 		return COP_NOT_STARTED;
 	}
 	a->f = f;

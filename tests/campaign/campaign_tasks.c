@@ -3,9 +3,9 @@
 
 /*
  * Owners of tasks and consumers of streams do all that there is to do with them, while any process of the node but the
- * root and the first is killed at random: owners, tasks, monitor processes, pools' processes, task supervisors. Whatever
- * value arrives is right and in its place, whoever waits hears something, and at the end nothing is left: no process, no
- * chunk, no message.
+ * root and the first is killed at random: owners, tasks, monitor processes, pools' processes, task supervisors.
+ * Whatever value arrives is right and in its place, whoever waits hears something, and at the end nothing is left: no
+ * process, no chunk, no message.
  */
 #include "campaign.h"
 
@@ -200,7 +200,8 @@ static void result(const struct cop_stream_result *r, bool unordered, uint64_t i
 static void stream(void)
 {
 	struct cop_dest sup = cop_named("tasks");
-	struct cop_stream_options o = { .max_concurrency = (uint32_t)draw(4) + 1, .unordered = draw(2), .timeout_ms = SILENCE_MS };
+	struct cop_stream_options o = { .max_concurrency = (uint32_t)draw(4) + 1, .unordered = draw(2),
+		.timeout_ms = SILENCE_MS };
 	struct feed f = { .n = 12 };
 	struct cop_stream_input input = { feed, NULL, &f };
 	struct cop_stream_result r;
@@ -277,7 +278,8 @@ static void keep_supervisor(void)
 	struct cop_started started;
 
 	while (cop_whereis("tasks").id == 0)
-		if (cop_supervisor_start_link(&tasks, &started) == COP_NOT_STARTED && errno != ECANCELED && errno != EEXIST)
+		if (cop_supervisor_start_link(&tasks, &started) == COP_NOT_STARTED && errno != ECANCELED &&
+		    errno != EEXIST)
 			exit(2);
 }
 
@@ -381,12 +383,11 @@ void campaign_tasks(void *campaign)
 		cop_msg_done(&m);
 	(void)seg_chunks_sweep(&proc.seg);
 	seg_chunks_count(&proc.seg, &used, &orphans);
-	bad = !heard || slots != 2 || orphans != 0 || atomic_load(&tally->wrong) != 0 || atomic_load(&tally->values) == 0;
-	printf("tasks: %u kills, %u owners ended well and %u otherwise, %u streams, %u values, %u ends: %u wrong (line %d), %u "
-	       "messages left, %u slots in use (root and this one), %u chunks of the dead%s\n", atomic_load(&tally->kills),
-	    atomic_load(&tally->done), atomic_load(&tally->killed), atomic_load(&tally->streams), atomic_load(&tally->values),
-	    atomic_load(&tally->ends), atomic_load(&tally->wrong), atomic_load(&tally->line), atomic_load(&tally->left), slots,
-	    orphans, heard ? "" : "; somebody was never heard of again");
+	bad = !heard || slots != 2 || orphans != 0 || tally->wrong != 0 || tally->values == 0;
+	printf("tasks: %u kills, %u owners ended well and %u otherwise, %u streams, %u values, %u ends: ", tally->kills,
+	    tally->done, tally->killed, tally->streams, tally->values, tally->ends);
+	printf("%u wrong (line %d), %u messages left, %u slots in use (root and this one), %u chunks of the dead%s\n",
+	    tally->wrong, tally->line, tally->left, slots, orphans, heard ? "" : "; somebody was never heard of again");
 	fflush(stdout);
 	cop_exit(&(struct cop_exit){ .kind = bad ? COP_EXIT_CODE : COP_EXIT_NORMAL, .value = bad });
 }

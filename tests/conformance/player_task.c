@@ -176,7 +176,8 @@ static struct cop_result work(uint32_t actor, const char *steps)
 			snprintf(value, sizeof value, "%s", arg);
 		} else if (strcmp(step, "say") == 0) {
 			emit("say %s %s", scenario.actors[actor], arg);
-		} else if (strcmp(step, "exit") == 0 && strcmp(arg, "crash") != 0 && cop_exit_parse(arg, &reason) == 0) {
+		} else if (strcmp(step, "exit") == 0 && strcmp(arg, "crash") != 0 &&
+			cop_exit_parse(arg, &reason) == 0) {
 			cop_exit(&reason);
 		} else if (strcmp(step, "flaky") != 0 || names_runs(actor) <= atoll(arg)) {
 			crash();
@@ -230,6 +231,7 @@ static _Noreturn void exit_noproc(void)
 /* In OTP these are exceptions, and nobody catches them. */
 static const char *do_async(const struct command *c)
 {
+	struct cop_dest sup = cop_named(scenario.actors[c->task->sup]);
 	uint32_t index = (uint32_t)(c - scenario.commands);
 	struct cop_task t;
 	int r;
@@ -241,10 +243,9 @@ static const char *do_async(const struct command *c)
 	if (c->task->sup == 0)
 		r = cop_task_async(task, memcpy(malloc(sizeof index), &index, sizeof index), sizeof index, &t);
 	else if (c->verb == V_ASYNC)
-		r = cop_task_supervisor_async(cop_named(scenario.actors[c->task->sup]), task, &index, sizeof index, NULL, &t);
+		r = cop_task_supervisor_async(sup, task, &index, sizeof index, NULL, &t);
 	else
-		r = cop_task_supervisor_async_nolink(cop_named(scenario.actors[c->task->sup]), task, &index, sizeof index, NULL,
-		    &t);
+		r = cop_task_supervisor_async_nolink(sup, task, &index, sizeof index, NULL, &t);
 	if (r < 0 && errno == EOVERFLOW)
 		crash();
 	if (r < 0 && (errno == ESRCH || errno == EPIPE || errno == ENOENT))
@@ -369,8 +370,7 @@ static void do_stream(const struct command *c, char text[LINE_LEN_MAX])
 
 bool task_is_owners(enum verb verb)
 {
-	return verb == V_ASYNC || verb == V_ASYNC_NOLINK || verb == V_AWAIT || verb == V_YIELD || verb == V_SHUTDOWN_TASK ||
-	    verb == V_ASYNC_STREAM;
+	return verb >= V_ASYNC && verb <= V_ASYNC_STREAM && verb != V_START_TASK;
 }
 
 const char *task_obey(const struct command *c)
@@ -414,5 +414,6 @@ void task_start(const struct command *c)
 		&started) == COP_STARTED)
 		emit_result("ok");
 	else
-		emit_result("%s %s", errno == ESRCH || errno == EPIPE ? "exit" : "error", reason_word(&started.reason, word));
+		emit_result("%s %s", errno == ESRCH || errno == EPIPE ? "exit" : "error",
+			reason_word(&started.reason, word));
 }

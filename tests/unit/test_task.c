@@ -1,7 +1,7 @@
 /* SPDX-FileCopyrightText: The Coppice authors */
 /* SPDX-License-Identifier: ISC */
 
-/* Tasks and tasks under a supervisor: OTP's cases of task_test and supervisor_test, and what only bytes can do wrong. */
+/* Tasks, and tasks under a supervisor: OTP's cases of task_test and supervisor_test, and what only bytes do wrong. */
 #include "node_rig.h"
 
 static int here; /* what a copy of our memory has, and a supervisor's has not */
@@ -581,6 +581,7 @@ NODE_CASE(a_thousand)
 
 T_MAIN(T_RUN(values), T_RUN(a_value_outlives_its_process), T_RUN(ends), T_RUN(a_crash_takes_the_owner), T_RUN(late),
     T_RUN(only_the_owner), T_RUN(completed), T_RUN(shutdown), T_RUN(shutdown_and_a_dying_owner), T_RUN(ignore),
-    T_RUN(without_a_value), T_RUN(await_many), T_RUN(yield_many), T_RUN(supervised_tasks), T_RUN(limits_of_a_supervisor),
+    T_RUN(without_a_value), T_RUN(await_many), T_RUN(yield_many), T_RUN(supervised_tasks),
+    T_RUN(limits_of_a_supervisor),
     T_RUN(owners_of_supervised_tasks), T_RUN(a_child_of_a_tree), T_RUN(no_more_processes), T_RUN(a_small_quota),
     T_RUN(a_thousand))

@@ -135,13 +135,15 @@ static void expect_all(struct numbers f, const struct cop_stream_options *o)
 
 NODE_CASE(all_in_order)
 {
+	struct cop_stream_options two = { .max_concurrency = 2 };
 	uint32_t max;
 
 	for (max = 0; max <= 20; max += 5)
 		expect_all((struct numbers){ .n = 12 }, &(struct cop_stream_options){ .max_concurrency = max });
-	expect_all((struct numbers){ .n = 40 }, &(struct cop_stream_options){ .max_concurrency = 3, .unordered = true });
 	expect_all((struct numbers){ .n = 0 }, &(struct cop_stream_options){ .max_concurrency = 3 });
-	expect_all((struct numbers){ .n = 5, .pad = sizeof padding }, &(struct cop_stream_options){ .max_concurrency = 2 });
+	expect_all((struct numbers){ .n = 5, .pad = sizeof padding }, &two);
+	two.unordered = true;
+	expect_all((struct numbers){ .n = 40 }, &two);
 }
 
 NODE_CASE(a_slow_one_holds_nobody_back)
@@ -210,7 +212,8 @@ NODE_CASE(early_end)
 NODE_CASE(time_outs)
 {
 	struct doing d = DOES(.hang = AT(1));
-	struct cop_stream_options o = { .max_concurrency = 2, .ctx = &d, .timeout_ms = 100, .on_timeout = COP_TIMEOUT_KILL_TASK };
+	struct cop_stream_options o = { .max_concurrency = 2, .ctx = &d, .timeout_ms = 100,
+		.on_timeout = COP_TIMEOUT_KILL_TASK };
 	struct numbers f = { .n = 4 };
 	struct cop_stream *s = opened(&f, &o);
 

@@ -48,8 +48,8 @@ struct cop_task {
 /* Starts a task that is linked to the caller and must be awaited. 0, or -1 as cop_spawn(). Mirrors Task.async/1. */
 int cop_task_async(cop_task_f *f, const void *arg, size_t size, struct cop_task *task_r)
     __attribute__((warn_unused_result));
-/* Starts one whose value nobody gets; start_link links it. Does not wait for it to run. 0, or -1 as cop_spawn(). Mirrors
- * Task.start/1 and Task.start_link/1. */
+/* Starts one whose value nobody gets; start_link links it. Does not wait for it to run. 0, or -1 as cop_spawn().
+ * Mirrors Task.start/1 and Task.start_link/1. */
 int cop_task_start(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r) __attribute__((warn_unused_result));
 int cop_task_start_link(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r)
     __attribute__((warn_unused_result));
@@ -73,8 +73,8 @@ int cop_task_await(const struct cop_task *task, int timeout_ms, struct cop_respo
 void cop_task_await_or_exit(const struct cop_task *task, int timeout_ms, struct cop_response *response_r);
 /* Waits for the values of n tasks, in one time-out. 0 and n responses in the tasks' order, each to be done with; or
  * -1 as soon as one ended without a value, or when the time is over, as cop_task_await(): reason_r (may be NULL), and
- * then no response is left and nothing that comes later arrives. The tasks go on. A task may be listed twice; the second
- * response is then the first's, and ends with it. -1 also with ENOMEM. Mirrors Task.await_many/2. */
+ * then no response is left and nothing that comes later arrives. The tasks go on. A task may be listed twice; the
+ * second response is then the first's, and ends with it. -1 also with ENOMEM. Mirrors Task.await_many/2. */
 int cop_task_await_many(const struct cop_task *tasks, size_t n, int timeout_ms, struct cop_response *responses_r,
     struct cop_exit *reason_r) __attribute__((warn_unused_result));
 
@@ -134,10 +134,10 @@ struct cop_stream_options {
 	void *ctx;                /* work's: the pointer itself; under a supervisor ctx_size bytes, copied */
 	size_t ctx_size;
 	const struct cop_dest *supervisor; /* of the tasks; NULL: none. The struct is copied, a name is not */
-	bool nolink;              /* under a supervisor: a task's end leaves the consumer alone, and the other way round */
+	bool nolink;              /* under a supervisor: a task's end leaves the consumer alone, and conversely */
 	int32_t shutdown_ms;      /* of tasks under a supervisor, as cop_child's */
 	bool pooled;              /* max_concurrency processes that each work on many elements, one after the other. A
-	                             crash costs the element it was at, and is that element's result. Not with a supervisor */
+	                             crash costs the element it was at, and is its result. Not with a supervisor */
 	uint32_t batch;           /* pooled: most elements that a process is given at once; 0: as fits their pace */
 };
 
@@ -159,8 +159,8 @@ struct cop_stream *cop_stream_open(const struct cop_stream_input *input, cop_str
     const struct cop_stream_options *options) __attribute__((warn_unused_result));
 /* Gives the next result: 1; or 0 when there are no more; or -1 when the stream fails: ETIMEDOUT (a task took too long,
  * and on_timeout says so: the others run on), EOVERFLOW (`max_children`), EPIPE (its monitor process ended: reason),
- * EAGAIN or ENOMEM (no process or memory is to be had), EMSGSIZE (an element is too long), or the input's errno. All but
- * ETIMEDOUT have killed the tasks that ran. After 0 or -1 it fails with ECANCELED. A consumer that does not trap exits
+ * EAGAIN or ENOMEM (no process or memory is to be had), EMSGSIZE (an element is too long), or the input's errno. All
+ * but ETIMEDOUT have killed the tasks that ran. After 0 or -1 it fails with ECANCELED. A consumer that does not trap exits
  * dies of the crash of a linked task. */
 int cop_stream_next(struct cop_stream *stream, struct cop_stream_result *result_r) __attribute__((warn_unused_result));
 /* The same, but exits with the reason when the stream fails, as OTP's. True: a result. */
@@ -181,8 +181,8 @@ struct cop_task_options {
 };
 
 /* Starts a task as a child of the supervisor, linked to the caller (nolink: not). f must be of the program or of a
- * library loaded before the node was made. options may be NULL. 0, or -1: EOVERFLOW (`max_children`), ESRCH (there is no
- * such supervisor, or the task was ended before it began), EPIPE (the supervisor ended), or as cop_send(). Mirrors
+ * library loaded before the node was made. options may be NULL. 0, or -1: EOVERFLOW (`max_children`), ESRCH (there is
+ * no such supervisor, or the task was ended before it began), EPIPE (the supervisor ended), or as cop_send(). Mirrors
  * Task.Supervisor.async/2 and async_nolink/2. */
 int cop_task_supervisor_async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_task *task_r) __attribute__((warn_unused_result));
