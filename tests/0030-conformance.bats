@@ -66,6 +66,14 @@ refused() {
 	conformance lnk
 }
 
+@test "conformance: registries" {
+	conformance reg
+}
+
+@test "conformance: agents" {
+	conformance agt
+}
+
 @test "conformance: more of supervisors" {
 	more_of sup
 }
@@ -88,4 +96,12 @@ refused() {
 
 @test "conformance: more of tasks" {
 	more_of tsk
+}
+
+@test "conformance: more of registries" {
+	more_of reg
+}
+
+@test "conformance: more of agents" {
+	more_of agt
 }

@@ -42,6 +42,94 @@ defmodule Echo do
   def handle_cast(_message, casts), do: {:noreply, casts + 1}
 end
 
+defmodule Names do
+  defp start, do: {:ok, _} = Registry.start_link(keys: :unique, name: Names)
+
+  defp lookups(_pid, 0), do: :ok
+
+  defp lookups(pid, n) do
+    [{^pid, 1}] = Registry.lookup(Names, "printer")
+    lookups(pid, n - 1)
+  end
+
+  def lookup(n, _) do
+    start()
+    me = self()
+
+    pid =
+      spawn_link(fn ->
+        {:ok, _} = Registry.register(Names, "printer", 1)
+        send(me, :registered)
+        Process.sleep(:infinity)
+      end)
+
+    receive do
+      :registered -> :ok
+    end
+
+    lookups(pid, div(n, 10) + 1)
+    begin = Tell.now()
+    lookups(pid, n)
+    Tell.result("ns", (Tell.now() - begin) / n)
+  end
+
+  defp pairs(0), do: :ok
+
+  defp pairs(n) do
+    {:ok, _} = Registry.register(Names, n, n)
+    :ok = Registry.unregister(Names, n)
+    pairs(n - 1)
+  end
+
+  defp registers(0), do: :ok
+
+  defp registers(n) do
+    {:ok, _} = Registry.register(Names, n, n)
+    registers(n - 1)
+  end
+
+  def register(n, _) do
+    start()
+    pairs(div(n, 10) + 1)
+    begin = Tell.now()
+    registers(n)
+    Tell.result("us", (Tell.now() - begin) / 1000 / n)
+  end
+
+  def register_pair(n, _) do
+    start()
+    pairs(div(n, 10) + 1)
+    begin = Tell.now()
+    pairs(n)
+    Tell.result("us", (Tell.now() - begin) / 1000 / n)
+  end
+
+  defp gets(_agent, 0), do: :ok
+
+  defp gets(agent, n) do
+    0 = Agent.get(agent, & &1)
+    gets(agent, n - 1)
+  end
+
+  defp updates(_agent, 0), do: :ok
+
+  defp updates(agent, n) do
+    :ok = Agent.update(agent, &(&1 + 1))
+    updates(agent, n - 1)
+  end
+
+  def agent(n, _) do
+    {:ok, agent} = Agent.start_link(fn -> 0 end)
+    gets(agent, div(n, 10) + 1)
+    begin = Tell.now()
+    gets(agent, n)
+    Tell.result("us", (Tell.now() - begin) / 1000 / n)
+    begin = Tell.now()
+    updates(agent, n)
+    Tell.result("update_us", (Tell.now() - begin) / 1000 / n)
+  end
+end
+
 defmodule Talk do
   # Eight words, 64 bytes.
   def payload, do: List.to_tuple(Enum.to_list(1..7))
@@ -467,6 +555,10 @@ Logger.configure(level: :none)
 
 jobs = %{
   "call" => &Talk.call/2,
+  "lookup" => &Names.lookup/2,
+  "register" => &Names.register/2,
+  "register_pair" => &Names.register_pair/2,
+  "agent" => &Names.agent/2,
   "cast" => &Talk.cast/2,
   "raw" => &Talk.raw/2,
   "big" => &Talk.big/2,

@@ -15,6 +15,10 @@
  *      stream N [pooled]       elements of a stream in order
  *      memory N                idle servers
  *      tree N KIND             static, static-split, dynamic, dynamic-split
+ *      lookup N                lookups in a registry
+ *      register N              keys registered by one process
+ *      register_pair N         the same key registered and unregistered
+ *      agent N                 gets, and as many updates
  *
  * The only option set is that deaths are not reported: the peer's are switched off as well.
  */
@@ -39,6 +43,10 @@ static const struct job {
 	{ "stream", job_stream },
 	{ "memory", job_memory },
 	{ "tree", job_tree },
+	{ "lookup", job_lookup },
+	{ "register", job_register },
+	{ "register_pair", job_register_pair },
+	{ "agent", job_agent },
 };
 
 static const struct job *job;

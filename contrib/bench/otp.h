@@ -84,5 +84,6 @@ job_f job_call, job_cast, job_big;              /* otp_talk.c */
 job_f job_restart, job_down, job_spawn;         /* otp_life.c */
 job_f job_task, job_stream;                     /* otp_task.c */
 job_f job_memory, job_tree;                     /* otp_tree.c */
+job_f job_lookup, job_register, job_register_pair, job_agent; /* otp_names.c */
 
 #endif

@@ -17,7 +17,7 @@ from lab import HERE, TOP, Failed, Timeout, descendants, is_instrumented, median
 from sections import number, rotated, show, spread, times
 
 COMMON = ["otp_common.c"]
-OURS = ["otp.c", "otp_talk.c", "otp_life.c", "otp_task.c", "otp_tree.c", *COMMON]
+OURS = ["otp.c", "otp_talk.c", "otp_life.c", "otp_task.c", "otp_tree.c", "otp_names.c", *COMMON]
 FLOOR = ["otp_floor.c", *COMMON]
 CFLAGS = ["-std=c17", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
 RUN_S, QUICK_S = 180, 30    # within which one run of a program must end
@@ -147,6 +147,18 @@ MEASUREMENTS = [
         [ours("big", 20000, 500, "fresh_in_place", name="coppice, in place"),
          ours("big", 20000, 500, "fresh_copied", name="coppice, copied"),
          beam("big", 20000, 500, "fresh")]),
+    Measurement(
+        "lookup", "Registry.lookup of a unique key, ns", {"ns": "ns"},
+        [ours("lookup", 5000000, 100000), beam("lookup", 2000000, 50000)]),
+    Measurement(
+        "register", "Registry.register: many keys of one process, us each", {"us": "us"},
+        [ours("register", 100000, 2000), beam("register", 20000, 2000)]),
+    Measurement(
+        "register-pair", "Registry.register and unregister of one key, us for both", {"us": "us"},
+        [ours("register_pair", 100000, 2000), beam("register_pair", 100000, 2000)]),
+    Measurement(
+        "agent", "Agent.get and Agent.update, us", {"us": "get", "update_us": "update"},
+        [ours("agent", 200000, 5000), beam("agent", 200000, 5000)]),
 ]
 
 
@@ -192,6 +204,9 @@ GOALS = [
     Goal("tree, added, start at most 1.5 x the floor", "tree-dynamic", "start_ms", most=1.5, row="floor"),
     Goal("tree, added, stop at most the BEAM's", "tree-dynamic", "stop_ms", most=1),
     Goal("64 KB in place, at most 0.6 x the BEAM", "big", "us", most=0.6),
+    Goal("lookup, at most 1/8 of the BEAM", "lookup", "ns", most=0.125),
+    Goal("register, at most 1/5 of the BEAM", "register", "us", most=0.2, passes=(FREE,)),
+    Goal("agent get, at most 0.5 x the BEAM", "agent", "us", most=0.5, passes=(FREE,)),
 ]
 
 

@@ -348,10 +348,12 @@ bool seg_node_is_free(const struct seg *s, struct seg_node *n)
 	return true;
 }
 
-/* Tells whether nothing in a chunk (or run) is under way. What it says of itself is anybody's writing. */
-static bool chunk_is_idle(const struct seg *s, uint32_t c)
+/* Tells whether nothing in a chunk (or run) is under way; what is the process `dead`'s own is not. What a chunk says of
+ * itself is anybody's writing. */
+static bool chunk_is_idle(const struct seg *s, uint32_t c, uint64_t dead)
 {
 	uint32_t class = s->chunks[c].class, pages = s->chunks[c].pages, bytes, i, n;
+	struct seg_node *node;
 
 	if (pages == 0)
 		return true;
@@ -359,9 +361,11 @@ static bool chunk_is_idle(const struct seg *s, uint32_t c)
 		return false;
 	bytes = class == SEG_BIG ? SEG_CHUNK_BYTES : SEG_NODE_SMALL << class;
 	n = class == SEG_BIG ? 1 : pages * PAGE / bytes;
-	for (i = 0; i < n; i++)
-		if (!seg_node_is_free(s, (void *)(seg_chunk_data(s, c) + (size_t)i * bytes)))
+	for (i = 0; i < n; i++) {
+		node = (void *)(seg_chunk_data(s, c) + (size_t)i * bytes);
+		if (__atomic_load_n(&node->to, __ATOMIC_RELAXED) != dead && !seg_node_is_free(s, node))
 			return false;
+	}
 	return true;
 }
 
@@ -430,7 +434,7 @@ static bool take_chunk(struct seg *s, uint32_t c, uint64_t owner, uint8_t class,
 		if (had == owner || class == SEG_BIG || seg_is_there(s, had) || d->class == SEG_BIG)
 			return false;
 		*adopted_r = d->class == class;
-		if (!*adopted_r && !chunk_is_idle(s, c))
+		if (!*adopted_r && !chunk_is_idle(s, c, 0))
 			return false;
 	}
 	return atomic_compare_exchange_strong(&d->owner, &had, owner);
@@ -508,7 +512,7 @@ bool seg_chunks_sweep(struct seg *s)
 		uint64_t had = atomic_load(&s->chunks[c].owner), was = had;
 
 		if (had == 0 || seg_is_there(s, had) || (s->chunks[c].class == SEG_BIG && s->chunks[c].run == 0) ||
-		    !chunk_is_idle(s, c))
+		    !chunk_is_idle(s, c, 0))
 			continue;
 		/* Taken over by an id that is nobody's, but this sweeper's own: two do not both release it, and from one
 		 * that dies here it is taken again. */
@@ -588,7 +592,7 @@ void seg_chunks_orphan(struct seg *s, uint32_t index)
 		atomic_store(&own->chunks, next);
 		if (atomic_load(&s->chunks[c - 1].owner) != id)
 			continue;
-		if (chunk_is_idle(s, c - 1))
+		if (chunk_is_idle(s, c - 1, id))
 			seg_chunk_release(s, c - 1);
 		else
 			hint_at(s, c - 1); /* to be adopted by whoever next needs a chunk */

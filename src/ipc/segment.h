@@ -306,8 +306,8 @@ static inline unsigned char *seg_chunk_data(const struct seg *s, uint32_t chunk)
 int seg_populate(void *at, size_t bytes);
 /* Tells whether nobody needs a node any more: it is free, or its receiver is gone. */
 bool seg_node_is_free(const struct seg *s, struct seg_node *n);
-/* Takes in the chunks of a dead process: those with nothing under way are given back, the rest waits for
- * somebody to adopt it. */
+/* Takes in the chunks of a dead process: those with nothing under way are given back, what it kept for itself included;
+ * the rest waits for somebody to adopt it. */
 void seg_chunks_orphan(struct seg *s, uint32_t index);
 
 /* Gives back every chunk of the dead that nothing is under way in. True if there were any. */

@@ -86,7 +86,9 @@ static struct registrant *want_registrant(struct partition *p, uint64_t pid)
 		errno = ENOMEM;
 		return NULL;
 	}
+	proc.send_until = 1; /* long over: what listeners have not read must not hold us up for memory */
 	link = proc_link_new(pid);
+	proc.send_until = 0;
 	if (!link)
 		return NULL;
 	i = p->free_registrant ? p->free_registrant : ++p->n_registrants;
@@ -155,25 +157,35 @@ static struct seg_node *new_table(struct partition *p, struct table *t, uint32_t
 	return NULL;
 }
 
+/* An empty table with room for what there is and `more` units: of the same size if that leaves half of it free,
+ * otherwise twice as large, or as much larger as there is memory for. */
+static struct seg_node *larger_table(struct partition *p, struct table *t, uint32_t more)
+{
+	static const uint32_t quarters[] = { 4, 8, 6, 5, 4 };
+	uint64_t need = (uint64_t)p->table.live + more, units, spare;
+	struct seg_node *n;
+	size_t i;
+
+	for (i = 0; i < sizeof quarters / sizeof quarters[0]; i++) {
+		units = (uint64_t)p->table.n_units * quarters[i] / 4;
+		spare = i == 0 ? units / 2 : quarters[i] == 4 ? units / 8 : 0;
+		if (need > units - spare || units > UINT32_MAX / 2)
+			continue;
+		n = new_table(p, t, (uint32_t)units, (p->table.mask + 1) * (quarters[i] == 8 ? 2 : 1));
+		if (n)
+			return n;
+	}
+	return NULL;
+}
+
 /* Writes the table again, with room for at least `more` units. Readers of the old one find that it is not the
  * present one any more. */
 static bool rebuild(struct partition *p, uint32_t more)
 {
-	uint32_t units = p->table.n_units, buckets = p->table.mask + 1;
 	struct seg_node *node, *old = p->node;
 	struct table t;
 
-	while (units / 2 < p->table.live + more) {
-		if (units > UINT32_MAX / 4)
-			return false;
-		units *= 2;
-		buckets *= 2;
-	}
-	node = new_table(p, &t, units, buckets);
-	if (!node && units > p->table.n_units && p->table.live + more <= p->table.n_units - p->table.n_units / 8) {
-		units = p->table.n_units; /* rather a full one than none */
-		node = new_table(p, &t, units, p->table.mask + 1);
-	}
+	node = larger_table(p, &t, more);
 	if (!node)
 		return false;
 	if (!table_copy_all(&t, &p->table)) {

@@ -189,7 +189,8 @@ uint32_t table_put(struct table *t, uint64_t pid, const struct table_term *key, 
 		return 0;
 	m = mine(t, index);
 	*m = (struct mine){ .units = m->units, .hash = (uint32_t)table_hash(key),
-		.pid_hash = (uint32_t)table_hash_pid(pid), .pid = pid, .key_len = (uint16_t)key->len, .value_len = (uint16_t)value->len,
+		.pid_hash = (uint32_t)table_hash_pid(pid), .pid = pid,
+		.key_len = (uint16_t)key->len, .value_len = (uint16_t)value->len,
 		.key_type = key->type | meta, .value_type = value->type, .live = true };
 	fill(t, index, key->data, value);
 	link_in(t, index, BY_KEY);
