@@ -65,6 +65,11 @@ bool registry_read(const void *data, size_t len, struct table_term *key_r, struc
 	return true;
 }
 
+static bool is_a_term(const struct cop_term *t)
+{
+	return t->type <= COP_TERM_BYTES;
+}
+
 static bool is_too_long(const struct cop_term *key, const struct cop_term *value)
 {
 	return (key->type == COP_TERM_BYTES && key->len > COP_KEY_MAX) ||
@@ -78,13 +83,15 @@ static bool is_valid(const struct cop_registry *r)
 	size_t i, len = r->name ? strlen(r->name) : 0;
 
 	if (len == 0 || len > REGISTRY_NAME_MAX || r->keys > COP_DUPLICATE || r->partitions < COP_ONLINE ||
-	    r->partitions > 65536 || r->n_listeners > REGISTRY_LISTENERS_MAX || r->n_meta > REGISTRY_META_MAX)
+	    r->partitions > 65536 || r->n_listeners > REGISTRY_LISTENERS_MAX || r->n_meta > REGISTRY_META_MAX ||
+	    (r->n_listeners > 0 && !r->listeners) || (r->n_meta > 0 && !r->meta))
 		return false;
 	for (i = 0; i < r->n_listeners; i++)
 		if (!r->listeners[i] || !r->listeners[i][0] || strlen(r->listeners[i]) >= SEG_NAME)
 			return false;
 	for (i = 0; i < r->n_meta; i++)
-		if (is_too_long(&r->meta[i].key, &r->meta[i].value))
+		if (!is_a_term(&r->meta[i].key) || !is_a_term(&r->meta[i].value) ||
+		    is_too_long(&r->meta[i].key, &r->meta[i].value))
 			return false;
 	return true;
 }
@@ -160,6 +167,7 @@ enum cop_start cop_registry_start_link(const struct cop_registry *registry, stru
 	enum cop_start how;
 	int err;
 
+	PROC_REQUIRE();
 	if (!sup) {
 		err = errno;
 		*started_r = (struct cop_started){ .pid = COP_NOPID };
@@ -187,7 +195,10 @@ static int ask(const char *name, uint32_t tag, const struct cop_term *key, const
 	void *data;
 	int tries;
 
-	PROC_REQUIRE();
+	if (!is_a_term(key) || !is_a_term(value)) {
+		errno = EINVAL;
+		return -1;
+	}
 	if (is_too_long(key, value)) {
 		errno = EMSGSIZE;
 		return -1;
@@ -221,8 +232,10 @@ static int ask(const char *name, uint32_t tag, const struct cop_term *key, const
 int cop_registry_register(const char *registry, struct cop_term key, struct cop_term value, cop_pid *holder_r)
 {
 	uint64_t pid = 0;
-	int r = ask(registry, REGISTRY_REGISTER, &key, &value, &pid);
+	int r;
 
+	PROC_REQUIRE();
+	r = ask(registry, REGISTRY_REGISTER, &key, &value, &pid);
 	if (holder_r)
 		holder_r->id = pid;
 	return r;
@@ -233,6 +246,7 @@ int cop_registry_unregister(const char *registry, struct cop_term key)
 	struct cop_term nil = cop_nil();
 	uint64_t pid;
 
+	PROC_REQUIRE();
 	return ask(registry, REGISTRY_UNREGISTER, &key, &nil, &pid);
 }
 
@@ -244,6 +258,7 @@ int cop_registry_update_value(const char *registry, struct cop_term key, cop_reg
 	long n;
 	int r;
 
+	PROC_REQUIRE();
 	switch (registry_keys_of(registry)) {
 	case -1:
 		return -1;
@@ -269,11 +284,13 @@ int cop_registry_update_value(const char *registry, struct cop_term key, cop_reg
 int cop_registry_unregister_match(const char *registry, struct cop_term key, const struct cop_match *match)
 {
 	struct cop_entries found;
-	cop_pid self = cop_self();
+	cop_pid self;
 	uint64_t pid;
 	int r = 0;
 	long n, i, k;
 
+	PROC_REQUIRE();
+	self = cop_self();
 	n = cop_registry_match(registry, key, match, &found);
 	for (i = 0; i < n && r == 0; i++) {
 		if (!cop_pid_is(found.entry[i].pid, self))
@@ -295,6 +312,7 @@ int cop_registry_put_meta(const char *registry, struct cop_term key, struct cop_
 {
 	uint64_t pid;
 
+	PROC_REQUIRE();
 	return ask(registry, REGISTRY_PUT_META, &key, &value, &pid);
 }
 
@@ -303,6 +321,7 @@ int cop_registry_delete_meta(const char *registry, struct cop_term key)
 	struct cop_term nil = cop_nil();
 	uint64_t pid;
 
+	PROC_REQUIRE();
 	return ask(registry, REGISTRY_DELETE_META, &key, &nil, &pid);
 }
 

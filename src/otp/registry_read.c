@@ -91,7 +91,6 @@ int registry_open(struct reader *rd, const char *name)
 {
 	uint32_t i;
 
-	PROC_REQUIRE();
 	rd->part = NULL;
 	if (!name || !name[0]) {
 		errno = ENOENT;
@@ -473,6 +472,10 @@ static long look(const char *registry, const struct wanted *w, const struct cop_
 	size_t i;
 
 	collect_init(&c, entries_r);
+	if (w->key && w->key->type > COP_TERM_BYTES) {
+		errno = EINVAL;
+		return -1;
+	}
 	for (i = 0; i < n_specs; i++)
 		if (!registry_guard_is_sane(specs[i].guard)) {
 			errno = EINVAL;
@@ -496,7 +499,7 @@ static inline long look_quickly(const char *registry, const struct cop_term *key
 	uint64_t hash;
 	int r;
 
-	if (!last_known || !proc.in_node || strcmp(last_known->name, registry) != 0)
+	if (!last_known || key->type > COP_TERM_BYTES || strcmp(last_known->name, registry) != 0)
 		return -1;
 	table_flat(&k, key);
 	hash = table_hash(&k);
@@ -538,8 +541,10 @@ static long lookup_quickly(const char *registry, const struct cop_term *key, str
 
 long cop_registry_lookup(const char *registry, struct cop_term key, struct cop_entries *entries_r)
 {
-	long n = lookup_quickly(registry, &key, entries_r);
+	long n;
 
+	PROC_REQUIRE();
+	n = lookup_quickly(registry, &key, entries_r);
 	if (n >= 0)
 		return n;
 	return look(registry, &(struct wanted){ .key = &key }, NULL, 0, entries_r);
@@ -547,23 +552,27 @@ long cop_registry_lookup(const char *registry, struct cop_term key, struct cop_e
 
 long cop_registry_keys(const char *registry, cop_pid pid, struct cop_entries *entries_r)
 {
+	PROC_REQUIRE();
 	/* who is nobody has none, and is not to be taken for `any` */
 	return look(registry, &(struct wanted){ .pid = pid.id ? pid.id : UINT64_MAX }, NULL, 0, entries_r);
 }
 
 long cop_registry_values(const char *registry, struct cop_term key, cop_pid pid, struct cop_entries *entries_r)
 {
+	PROC_REQUIRE();
 	return look(registry, &(struct wanted){ .key = &key, .pid = pid.id ? pid.id : UINT64_MAX }, NULL, 0, entries_r);
 }
 
 long cop_registry_match(const char *registry, struct cop_term key, const struct cop_match *match,
     struct cop_entries *entries_r)
 {
+	PROC_REQUIRE();
 	return look(registry, &(struct wanted){ .key = &key }, match, 1, entries_r);
 }
 
 long cop_registry_count_match(const char *registry, struct cop_term key, const struct cop_match *match)
 {
+	PROC_REQUIRE();
 	return look(registry, &(struct wanted){ .key = &key }, match, 1, NULL);
 }
 
@@ -572,16 +581,19 @@ static const struct cop_match none = { .guard = &(const struct cop_expr){ .op = 
 
 long cop_registry_select(const char *registry, const struct cop_match *specs, size_t n, struct cop_entries *entries_r)
 {
+	PROC_REQUIRE();
 	return look(registry, &(struct wanted){ .key = NULL }, n ? specs : &none, n ? n : 1, entries_r);
 }
 
 long cop_registry_count_select(const char *registry, const struct cop_match *specs, size_t n)
 {
+	PROC_REQUIRE();
 	return look(registry, &(struct wanted){ .key = NULL }, n ? specs : &none, n ? n : 1, NULL);
 }
 
 int cop_registry_meta(const char *registry, struct cop_term key, struct cop_entries *entries_r)
 {
+	PROC_REQUIRE();
 	return (int)look(registry, &(struct wanted){ .key = &key, .meta = TABLE_META }, NULL, 0, entries_r);
 }
 
@@ -591,6 +603,7 @@ long cop_registry_count(const char *registry)
 	uint32_t i;
 	long n = 0;
 
+	PROC_REQUIRE();
 	if (registry_open(&rd, registry) < 0)
 		return -1;
 	for (i = 0; i < rd.of->n; i++) {
@@ -612,8 +625,10 @@ cop_pid cop_registry_whereis(const char *registry, struct cop_term key)
 	struct table_got got;
 	struct cop_entries e;
 	cop_pid pid;
-	long n = look_quickly(registry, &key, &got, value, sizeof value);
+	long n;
 
+	PROC_REQUIRE();
+	n = look_quickly(registry, &key, &got, value, sizeof value);
 	if (n == 1)
 		return (cop_pid){ got.pid };
 	if (n < 0 && registry_keys_of(registry) == COP_DUPLICATE) {
@@ -638,6 +653,7 @@ long cop_registry_dispatch(const char *registry, struct cop_term key, cop_regist
 	uint32_t n;
 	long calls = 0;
 
+	PROC_REQUIRE();
 	if (registry_open(&rd, registry) < 0 || cop_registry_lookup(registry, key, &e) < 0)
 		return -1;
 	n = rd.of->n;

@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <coppice/coppice.h>
@@ -374,5 +376,44 @@ static inline void blocks_signals(void *arg)
 	tell(cop_parent(), 1);
 	waits(NULL);
 }
+
+/* What f says on standard error in a process that is in no node, up to the colon; it must abort. Static memory. */
+static inline const char *outside(void (*f)(void))
+{
+	static char said[128];
+	int p[2], status = 0;
+	ssize_t n;
+	pid_t pid;
+
+	said[0] = '\0';
+	fflush(stdout);
+	T_REQUIRE(pipe(p) == 0);
+	pid = fork();
+	if (pid == 0) {
+		struct rlimit none = { 0, 0 };
+
+		setrlimit(RLIMIT_CORE, &none);
+		dup2(p[1], 2);
+		f();
+		_exit(0);
+	}
+	close(p[1]);
+	n = read(p[0], said, sizeof said - 1);
+	close(p[0]);
+	said[n > 0 ? n : 0] = '\0';
+	waitpid(pid, &status, 0);
+	T_CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	if (strncmp(said, "coppice: ", 9) != 0)
+		return said;
+	said[9 + strcspn(said + 9, ":")] = '\0';
+	return said + 9;
+}
+
+/* A function that consists of one statement, for outside(). */
+#define OUTSIDE(name_, ...) \
+	static void name_(void) \
+	{ \
+		__VA_ARGS__; \
+	}
 
 #endif

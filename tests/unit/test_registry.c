@@ -631,9 +631,12 @@ NODE_CASE(no_such_registry)
 	static const char longest[] = "a123456789b123456789c123456789d123456789e123456789f123456", longer[] =
 	    "a123456789b123456789c123456789d123456789e123456789f1234567";
 	const char *names[] = { "nope", "", longer, "server" }, *bad_listener = "";
+	static const struct cop_registry_meta bad_meta = { .key = { .type = 9 } };
 	struct cop_registry bad[] = {
 		{ .name = "" }, { .name = longer }, { .name = NULL }, { .name = "r", .keys = 2 }, { .name = "r", .partitions = -2 },
 		{ .name = "r", .n_listeners = 1, .listeners = &bad_listener }, { .name = "r", .n_meta = 17 },
+		{ .name = "r", .n_listeners = 1 }, { .name = "r", .n_meta = 1 },
+		{ .name = "r", .n_meta = 1, .meta = &bad_meta },
 	};
 	struct cop_started s;
 	struct cop_entries e;
@@ -658,6 +661,55 @@ NODE_CASE(no_such_registry)
 	T_EQ_INT(value_at(longest, "k"), 3);
 	T_EQ_INT(cop_registry_start_link(&(struct cop_registry){ .name = longest }, &s), COP_NOT_STARTED);
 	T_EQ_STR(text_of(s.reason), "already_started");
+}
+
+NODE_CASE(terms_of_no_type)
+{
+	struct cop_term bad = { .type = COP_TERM_BYTES + 1 };
+	struct cop_entries e;
+
+	started("r", COP_UNIQUE, 1);
+	T_EQ_INT(enter("r", "k", 1), 0);
+	T_CHECK(cop_registry_register("r", bad, cop_nil(), NULL) < 0 && errno == EINVAL);
+	T_CHECK(cop_registry_register("r", cop_nil(), bad, NULL) < 0 && errno == EINVAL);
+	T_CHECK(cop_registry_unregister("r", bad) < 0 && errno == EINVAL);
+	T_CHECK(cop_registry_put_meta("r", bad, cop_nil()) < 0 && errno == EINVAL);
+	T_CHECK(cop_registry_lookup("r", bad, &e) < 0 && errno == EINVAL);
+	T_CHECK(cop_registry_values("r", bad, cop_self(), &e) < 0 && errno == EINVAL);
+	T_EQ_INT(cop_registry_count("r"), 1);
+	T_EQ_INT(value_at("r", "k"), 1);
+}
+
+static struct cop_started no_start;
+static struct cop_entries no_entries;
+
+OUTSIDE(starts, (void)!cop_registry_start_link(&(struct cop_registry){ .name = "r" }, &no_start))
+OUTSIDE(registers, (void)!cop_registry_register("r", cop_int(1), cop_nil(), NULL))
+OUTSIDE(unregisters, (void)cop_registry_unregister("r", cop_int(1)))
+OUTSIDE(updates, (void)!cop_registry_update_value("r", cop_int(1), NULL, NULL))
+OUTSIDE(looks_up, (void)!cop_registry_lookup("r", cop_int(1), &no_entries))
+OUTSIDE(asks_keys, (void)!cop_registry_keys("r", COP_NOPID, &no_entries))
+OUTSIDE(asks_count, (void)cop_registry_count("r"))
+OUTSIDE(asks_whereis, (void)cop_registry_whereis("r", cop_int(1)))
+OUTSIDE(dispatches, (void)cop_registry_dispatch("r", cop_int(1), NULL, NULL))
+OUTSIDE(selects, (void)!cop_registry_select("r", NULL, 0, &no_entries))
+OUTSIDE(unregisters_match, (void)cop_registry_unregister_match("r", cop_int(1), &(struct cop_match){ .guard = NULL }))
+OUTSIDE(puts_meta, (void)cop_registry_put_meta("r", cop_int(1), cop_nil()))
+
+T_CASE(outside_of_a_node)
+{
+	T_EQ_STR(outside(starts), "cop_registry_start_link");
+	T_EQ_STR(outside(registers), "cop_registry_register");
+	T_EQ_STR(outside(unregisters), "cop_registry_unregister");
+	T_EQ_STR(outside(updates), "cop_registry_update_value");
+	T_EQ_STR(outside(looks_up), "cop_registry_lookup");
+	T_EQ_STR(outside(asks_keys), "cop_registry_keys");
+	T_EQ_STR(outside(asks_count), "cop_registry_count");
+	T_EQ_STR(outside(asks_whereis), "cop_registry_whereis");
+	T_EQ_STR(outside(dispatches), "cop_registry_dispatch");
+	T_EQ_STR(outside(selects), "cop_registry_select");
+	T_EQ_STR(outside(unregisters_match), "cop_registry_unregister_match");
+	T_EQ_STR(outside(puts_meta), "cop_registry_put_meta");
 }
 
 /* --- many --- */
@@ -707,4 +759,5 @@ T_MAIN(T_RUN(unique_keys), T_RUN(update_value), T_RUN(keys_of_every_type_and_len
     T_RUN(unregister_match), T_RUN(meta), T_RUN(listeners), T_RUN(a_server_by_its_key), T_RUN(children_by_their_keys),
     T_RUN(a_dead_holder_fools_nobody), T_RUN(the_link_works_both_ways),
     T_RUN(the_last_entry_takes_the_link_with_it), T_RUN(a_stopped_partition_stops_no_reader), T_RUN(no_such_registry),
+    T_RUN(terms_of_no_type), T_RUN(outside_of_a_node),
     T_RUN(a_table_grows_and_is_used_again), T_RUN(a_table_that_is_full))
