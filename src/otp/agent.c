@@ -35,8 +35,10 @@ struct cop_agent_answer {
 
 void cop_agent_answer(struct cop_agent_answer *answer, const void *data, size_t len)
 {
-	struct cop_next next = cop_reply(data, len);
+	struct cop_next next;
 
+	PROC_REQUIRE();
+	next = cop_reply(data, len);
 	if (answer->given && answer->next.reply)
 		pool_put(seg_node(&proc.seg, answer->next.reply));
 	answer->next = next;
@@ -199,12 +201,14 @@ static enum cop_start start(const struct cop_agent_ops *ops, const struct cop_se
 enum cop_start cop_agent_start_link(const struct cop_agent_ops *ops, const struct cop_server_options *options,
     struct cop_started *started_r)
 {
+	PROC_REQUIRE();
 	return start(ops, options, true, started_r);
 }
 
 enum cop_start cop_agent_start(const struct cop_agent_ops *ops, const struct cop_server_options *options,
     struct cop_started *started_r)
 {
+	PROC_REQUIRE();
 	return start(ops, options, false, started_r);
 }
 
@@ -235,22 +239,26 @@ static int call(struct cop_dest agent, enum kind kind, uint32_t function, const 
 int cop_agent_get(struct cop_dest agent, uint32_t function, const void *arg, size_t size, int timeout_ms,
     struct cop_response *response_r)
 {
+	PROC_REQUIRE();
 	return call(agent, GET, function, arg, size, timeout_ms, response_r);
 }
 
 int cop_agent_update(struct cop_dest agent, uint32_t function, const void *arg, size_t size, int timeout_ms,
     struct cop_response *response_r)
 {
+	PROC_REQUIRE();
 	return call(agent, UPDATE, function, arg, size, timeout_ms, response_r);
 }
 
 int cop_agent_get_and_update(struct cop_dest agent, uint32_t function, const void *arg, size_t size, int timeout_ms,
     struct cop_response *response_r)
 {
+	PROC_REQUIRE();
 	return call(agent, GET_AND_UPDATE, function, arg, size, timeout_ms, response_r);
 }
 
 int cop_agent_cast(struct cop_dest agent, uint32_t function, const void *arg, size_t size)
 {
+	PROC_REQUIRE();
 	return cop_server_cast(agent, function < FUNCTIONS_MAX ? UPDATE | function : UPDATE | 0xffffu, arg, size);
 }

@@ -90,7 +90,6 @@ static int ask(struct cop_dest server, uint32_t tag, const void *data, size_t le
 	struct cop_exit noproc = cop_exit_make(COP_EXIT_NOPROC, 0);
 	struct seg_node *n = built ? built_node(built, NODE_CALL, tag) : NULL;
 
-	PROC_REQUIRE();
 	w->server = proc_resolve(server);
 	w->monitor = COP_NOREF;
 	if (w->server == 0 || w->server == proc.id) {
@@ -262,12 +261,14 @@ static int call(struct cop_dest server, uint32_t tag, const void *data, size_t l
 int cop_server_call(struct cop_dest server, uint32_t tag, const void *data, size_t len, int timeout_ms,
     struct cop_response *response_r)
 {
+	PROC_REQUIRE();
 	return call(server, tag, data, len, NULL, timeout_ms, response_r);
 }
 
 int cop_server_call_msg(struct cop_dest server, uint32_t tag, void *data, int timeout_ms,
     struct cop_response *response_r)
 {
+	PROC_REQUIRE();
 	return call(server, tag, NULL, 0, data, timeout_ms, response_r);
 }
 
@@ -282,6 +283,7 @@ int cop_server_ask(struct cop_dest server, uint32_t tag, const void *data, size_
 	struct cop_response r;
 	int err = 0;
 
+	PROC_REQUIRE();
 	if (cop_server_call(server, tag, data, len, timeout_ms, &r) < 0) {
 		if (reason_r)
 			*reason_r = r.reason;
@@ -302,6 +304,7 @@ void cop_server_call_or_exit(struct cop_dest server, uint32_t tag, const void *d
 {
 	struct cop_exit reason;
 
+	PROC_REQUIRE();
 	if (cop_server_ask(server, tag, data, len, reply_r, reply_len, timeout_ms, &reason) < 0)
 		cop_exit(&reason);
 }
@@ -340,6 +343,7 @@ cop_ref cop_server_send_request(struct cop_dest server, uint32_t tag, const void
 	struct waiting w = { .until = -1 };
 	uint32_t i;
 
+	PROC_REQUIRE();
 	if (ask(server, tag, data, len, NULL, &w, NULL) < 0)
 		return COP_NOREF;
 	w.monitor = proc_monitor(w.server);
@@ -543,7 +547,6 @@ static enum cop_start start(const struct cop_server_ops *ops, const struct cop_s
 		o = &none;
 	s.start = (struct server_start){ .name = o->name, .arg = o->arg, .arg_size = o->arg_size,
 		.hibernate_after_ms = o->hibernate_after_ms, .via = o->via };
-	PROC_REQUIRE();
 	memset(r, 0, sizeof *r);
 	if (o->via && (r->pid.id = proc_resolve(cop_via(o->via))) != 0)
 		return not_started(r, word("already_started"), EEXIST);
@@ -559,11 +562,13 @@ static enum cop_start start(const struct cop_server_ops *ops, const struct cop_s
 enum cop_start cop_server_start_link(const struct cop_server_ops *ops, const struct cop_server_options *options,
     struct cop_started *started_r)
 {
+	PROC_REQUIRE();
 	return start(ops, options, true, started_r);
 }
 
 enum cop_start cop_server_start(const struct cop_server_ops *ops, const struct cop_server_options *options,
     struct cop_started *started_r)
 {
+	PROC_REQUIRE();
 	return start(ops, options, false, started_r);
 }

@@ -26,11 +26,20 @@ enum cop_start cop_supervisor_start_link(const struct cop_supervisor *spec, stru
 {
 	struct birth b = { spec };
 
+	PROC_REQUIRE();
 	return server_start_process(process, &b, true, true, spec->name, spec->name ? spec->name : "supervisor",
 	    COP_INFINITY, started_r);
 }
 
 /* --- the child API --- */
+
+/* The callers name a supervisor or have its pid: either way it is not there. */
+static int absent(void)
+{
+	if (errno == ENOENT)
+		errno = ESRCH;
+	return -1;
+}
 
 static int call(struct cop_dest sup, enum supervisor_tag tag, const void *data, size_t len, struct supervisor_reply *r)
 {
@@ -39,9 +48,9 @@ static int call(struct cop_dest sup, enum supervisor_tag tag, const void *data, 
 	memset(r, 0, sizeof *r);
 	r->how = -1;
 	if (cop_server_ask(sup, tag, data, len, r, sizeof *r, COP_INFINITY, &reason) < 0) {
-		r->err = errno == ENOENT ? ESRCH : errno; /* or EPIPE: it died of it, or meanwhile */
+		(void)absent();
+		r->err = errno; /* or EPIPE: it died of it, or meanwhile */
 		r->reason = reason;
-		errno = r->err;
 		return -1;
 	}
 	r->reason = proc_sane_exit(&r->reason);
@@ -72,6 +81,7 @@ enum cop_start cop_supervisor_start_child(struct cop_dest sup, const struct cop_
 	size_t size = 4096, len;
 	void *buf = NULL, *more;
 
+	PROC_REQUIRE();
 	memset(started_r, 0, sizeof *started_r);
 	for (;;) {
 		more = realloc(buf, size);
@@ -101,6 +111,7 @@ int cop_supervisor_terminate_child(struct cop_dest sup, const char *id)
 {
 	struct supervisor_reply r;
 
+	PROC_REQUIRE();
 	(void)call(sup, SUPERVISOR_TERMINATE_CHILD, id, strlen(id), &r);
 	return done(&r);
 }
@@ -109,6 +120,7 @@ int cop_supervisor_terminate_pid(struct cop_dest sup, cop_pid pid)
 {
 	struct supervisor_reply r;
 
+	PROC_REQUIRE();
 	(void)call(sup, SUPERVISOR_TERMINATE_PID, &pid.id, sizeof pid.id, &r);
 	return done(&r);
 }
@@ -117,6 +129,7 @@ enum cop_start cop_supervisor_restart_child(struct cop_dest sup, const char *id,
 {
 	struct supervisor_reply r;
 
+	PROC_REQUIRE();
 	(void)call(sup, SUPERVISOR_RESTART_CHILD, id, strlen(id), &r);
 	return started(&r, started_r);
 }
@@ -125,6 +138,7 @@ int cop_supervisor_delete_child(struct cop_dest sup, const char *id)
 {
 	struct supervisor_reply r;
 
+	PROC_REQUIRE();
 	(void)call(sup, SUPERVISOR_DELETE_CHILD, id, strlen(id), &r);
 	return done(&r);
 }
@@ -134,8 +148,9 @@ long cop_supervisor_which_children(struct cop_dest sup, struct cop_child_info *i
 	struct cop_response r;
 	size_t n;
 
+	PROC_REQUIRE();
 	if (cop_server_call(sup, SUPERVISOR_WHICH_CHILDREN, NULL, 0, COP_INFINITY, &r) < 0)
-		return -1;
+		return absent();
 	if (r.msg.tag == ENOMEM) { /* it had none for the answer */
 		cop_response_done(&r);
 		errno = ENOMEM;
@@ -150,5 +165,8 @@ long cop_supervisor_which_children(struct cop_dest sup, struct cop_child_info *i
 
 int cop_supervisor_count_children(struct cop_dest sup, struct cop_child_counts *counts_r)
 {
-	return cop_server_ask(sup, SUPERVISOR_COUNT_CHILDREN, NULL, 0, counts_r, sizeof *counts_r, COP_INFINITY, NULL);
+	PROC_REQUIRE();
+	if (cop_server_ask(sup, SUPERVISOR_COUNT_CHILDREN, NULL, 0, counts_r, sizeof *counts_r, COP_INFINITY, NULL) < 0)
+		return absent();
+	return 0;
 }

@@ -32,12 +32,11 @@ _Noreturn void task_unable(void)
 	cop_exit(&reason);
 }
 
-struct cop_result cop_return_tag(uint32_t tag, const void *data, size_t len)
+static struct cop_result value(uint32_t tag, const void *data, size_t len)
 {
 	struct task_sink *sink = task_sink;
 	struct seg_node *n;
 
-	PROC_REQUIRE();
 	if (sink && !sink->used && len <= sink->room) {
 		if (len)
 			memcpy(sink->at, data, len);
@@ -57,18 +56,27 @@ struct cop_result cop_return_tag(uint32_t tag, const void *data, size_t len)
 
 struct cop_result cop_return(const void *data, size_t len)
 {
-	return cop_return_tag(0, data, len);
+	PROC_REQUIRE();
+	return value(0, data, len);
+}
+
+struct cop_result cop_return_tag(uint32_t tag, const void *data, size_t len)
+{
+	PROC_REQUIRE();
+	return value(tag, data, len);
 }
 
 struct cop_result cop_return_nothing(void)
 {
-	return cop_return_tag(0, NULL, 0);
+	PROC_REQUIRE();
+	return value(0, NULL, 0);
 }
 
 struct cop_result cop_return_msg(uint32_t tag, void *data)
 {
 	struct seg_node *n = (struct seg_node *)data - 1;
 
+	PROC_REQUIRE();
 	n->tag = tag;
 	return (struct cop_result){ seg_index_of(&proc.seg, n) };
 }
@@ -154,17 +162,18 @@ static int start(cop_task_f *f, const void *arg, size_t size, bool link, cop_pid
 	struct birth b = { .f = f, .arg = arg, .size = size };
 	struct proc_spawn how = { .f = task_process, .arg = &b, .link = link, .up_fd = -1, .label = "task" };
 
-	PROC_REQUIRE();
 	return proc_spawn(&how, pid_r, NULL);
 }
 
 int cop_task_start(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r)
 {
+	PROC_REQUIRE();
 	return start(f, arg, size, false, pid_r);
 }
 
 int cop_task_start_link(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r)
 {
+	PROC_REQUIRE();
 	return start(f, arg, size, true, pid_r);
 }
 
@@ -173,7 +182,7 @@ int cop_task_completed(uint32_t tag, const void *data, size_t len, struct cop_ta
 	struct seg_node *n;
 
 	PROC_REQUIRE();
-	n = proc_node(len, 0);
+	n = proc_node(len, COP_NOWAIT); /* what is full of these is emptied by nobody but us */
 	if (!n)
 		return -1;
 	if (len)
@@ -301,6 +310,7 @@ void cop_task_await_or_exit(const struct cop_task *task, int timeout_ms, struct 
 {
 	struct cop_response own;
 
+	REQUIRE_OWNER(task);
 	if (cop_task_await(task, timeout_ms, &own) < 0)
 		cop_exit(&own.reason);
 	if (response_r)

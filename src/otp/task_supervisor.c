@@ -173,7 +173,6 @@ static int async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t siz
 	unsigned char *data;
 	cop_ref ref;
 
-	PROC_REQUIRE();
 	o = task_order_new(size, &data);
 	if (!o)
 		return -1;
@@ -200,12 +199,14 @@ static int async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t siz
 int cop_task_supervisor_async(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_task *task_r)
 {
+	PROC_REQUIRE();
 	return async(sup, f, arg, size, options, true, task_r);
 }
 
 int cop_task_supervisor_async_nolink(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_task *task_r)
 {
+	PROC_REQUIRE();
 	return async(sup, f, arg, size, options, false, task_r);
 }
 
@@ -259,6 +260,7 @@ long cop_task_supervisor_children(struct cop_dest sup, cop_pid *pids_r, size_t m
 	size_t room = 64, i, n_running = 0;
 	long n;
 
+	PROC_REQUIRE();
 	do {
 		room *= 4;
 		more = reallocarray(info, room, sizeof *info);
@@ -283,5 +285,6 @@ long cop_task_supervisor_children(struct cop_dest sup, cop_pid *pids_r, size_t m
 
 int cop_task_supervisor_terminate_child(struct cop_dest sup, cop_pid pid)
 {
+	PROC_REQUIRE();
 	return cop_supervisor_terminate_pid(sup, pid);
 }

@@ -329,7 +329,26 @@ NODE_CASE(as_a_child_it_begins_anew)
 	T_EQ_INT(cop_server_stop(cop_to(top), NULL, RIG_MS, NULL), 0);
 }
 
+static struct cop_started no_start;
+
+OUTSIDE(starts, (void)!cop_agent_start(&ops, NULL, &no_start))
+OUTSIDE(starts_link, (void)!cop_agent_start_link(&ops, NULL, &no_start))
+OUTSIDE(gets, (void)!cop_agent_get(cop_named("a"), GET, NULL, 0, 0, NULL))
+OUTSIDE(updates, (void)!cop_agent_update(cop_named("a"), ADD, NULL, 0, 0, NULL))
+OUTSIDE(swaps, (void)!cop_agent_get_and_update(cop_named("a"), SWAP, NULL, 0, 0, NULL))
+OUTSIDE(casts, (void)cop_agent_cast(cop_named("a"), ADD, NULL, 0))
+
+T_CASE(outside_of_a_node)
+{
+	T_EQ_STR(outside(starts), "cop_agent_start");
+	T_EQ_STR(outside(starts_link), "cop_agent_start_link");
+	T_EQ_STR(outside(gets), "cop_agent_get");
+	T_EQ_STR(outside(updates), "cop_agent_update");
+	T_EQ_STR(outside(swaps), "cop_agent_get_and_update");
+	T_EQ_STR(outside(casts), "cop_agent_cast");
+}
+
 T_MAIN(T_RUN(gets_and_updates), T_RUN(runs_in_the_agent), T_RUN(calls_and_casts_keep_their_order),
     T_RUN(a_wrong_function_is_refused_and_does_no_harm), T_RUN(a_crash_is_the_callers_error), T_RUN(get_and_update_must_answer),
     T_RUN(an_update_that_was_given_up_still_happens), T_RUN(the_last_answer_counts_and_none_leaks), T_RUN(starts_that_fail),
-    T_RUN(as_a_child_it_begins_anew))
+    T_RUN(as_a_child_it_begins_anew), T_RUN(outside_of_a_node))

@@ -458,6 +458,26 @@ NODE_CASE(supervised_tasks)
 	EXPECT_NOTHING();
 }
 
+NODE_CASE(no_such_supervisor)
+{
+	struct cop_dest to[] = { cop_named("nobody"), cop_to(COP_NOPID) };
+	struct cop_child_counts counts;
+	struct cop_started st;
+	struct cop_task t;
+	size_t i;
+
+	for (i = 0; i < 2; i++) {
+		T_CHECK(cop_task_supervisor_children(to[i], NULL, 0) == -1 && errno == ESRCH);
+		T_CHECK(cop_supervisor_which_children(to[i], NULL, 0) == -1 && errno == ESRCH);
+		T_CHECK(cop_supervisor_count_children(to[i], &counts) == -1 && errno == ESRCH);
+		T_CHECK(cop_task_supervisor_terminate_child(to[i], cop_self()) == -1 && errno == ESRCH);
+		T_CHECK(cop_task_supervisor_async_nolink(to[i], does, "v", 2, NULL, &t) == -1 && errno == ESRCH);
+		T_EQ_INT(cop_task_supervisor_start_child(to[i], does, "v", 2, NULL, &st), COP_NOT_STARTED);
+		T_EQ_INT(errno, ESRCH);
+	}
+	EXPECT_NOTHING();
+}
+
 NODE_CASE(limits_of_a_supervisor)
 {
 	struct cop_task_options o = { .restart = COP_TRANSIENT, .shutdown_ms = COP_SHUTDOWN_BRUTAL_KILL };
@@ -563,6 +583,21 @@ NODE_CASE_WITH(a_small_quota, .quota = 262144)
 	EXPECT_NOTHING();
 }
 
+NODE_CASE_WITH(completed_waits_for_nobody, .quota = 1 << 20)
+{
+	static const char b[1000];
+	struct cop_task t, first = { .pid = COP_NOPID };
+	int n;
+
+	for (n = 0; cop_task_completed(0, b, sizeof b, &t) == 0; n++)
+		if (n == 0)
+			first = t;
+	T_EQ_INT(errno, EAGAIN);
+	T_CHECK(n > 100);
+	T_EQ_INT(cop_task_await(&first, RIG_MS, NULL), 0);
+	T_EQ_INT(cop_task_completed(0, b, sizeof b, &t), 0); /* there is room again */
+}
+
 NODE_CASE(a_thousand)
 {
 	int64_t n = 1, sum = 0, i;
@@ -579,9 +614,39 @@ NODE_CASE(a_thousand)
 	EXPECT_NOTHING();
 }
 
+static struct cop_task no_task;
+static struct cop_started no_start;
+
+OUTSIDE(returns_value, (void)cop_return("x", 1))
+OUTSIDE(returns_nothing, (void)cop_return_nothing())
+OUTSIDE(starts, (void)!cop_task_start(does, "v", 2, &no_task.pid))
+OUTSIDE(starts_link, (void)!cop_task_start_link(does, "v", 2, &no_task.pid))
+OUTSIDE(awaits_or_exits, cop_task_await_or_exit(&no_task, 0, NULL))
+OUTSIDE(asks_sup, (void)!cop_task_supervisor_async(cop_named("s"), does, "v", 2, NULL, &no_task))
+OUTSIDE(asks_sup_nolink, (void)!cop_task_supervisor_async_nolink(cop_named("s"), does, "v", 2, NULL, &no_task))
+OUTSIDE(starts_child, (void)!cop_task_supervisor_start_child(cop_named("s"), does, "v", 2, NULL, &no_start))
+OUTSIDE(lists, (void)cop_task_supervisor_children(cop_named("s"), NULL, 0))
+OUTSIDE(terminates, (void)cop_task_supervisor_terminate_child(cop_named("s"), COP_NOPID))
+OUTSIDE(which, (void)!cop_supervisor_which_children(cop_named("s"), NULL, 0))
+
+T_CASE(outside_of_a_node)
+{
+	T_EQ_STR(outside(returns_value), "cop_return");
+	T_EQ_STR(outside(returns_nothing), "cop_return_nothing");
+	T_EQ_STR(outside(starts), "cop_task_start");
+	T_EQ_STR(outside(starts_link), "cop_task_start_link");
+	T_EQ_STR(outside(awaits_or_exits), "cop_task_await_or_exit");
+	T_EQ_STR(outside(asks_sup), "cop_task_supervisor_async");
+	T_EQ_STR(outside(asks_sup_nolink), "cop_task_supervisor_async_nolink");
+	T_EQ_STR(outside(starts_child), "cop_task_supervisor_start_child");
+	T_EQ_STR(outside(lists), "cop_task_supervisor_children");
+	T_EQ_STR(outside(terminates), "cop_task_supervisor_terminate_child");
+	T_EQ_STR(outside(which), "cop_supervisor_which_children");
+}
+
 T_MAIN(T_RUN(values), T_RUN(a_value_outlives_its_process), T_RUN(ends), T_RUN(a_crash_takes_the_owner), T_RUN(late),
     T_RUN(only_the_owner), T_RUN(completed), T_RUN(shutdown), T_RUN(shutdown_and_a_dying_owner), T_RUN(ignore),
     T_RUN(without_a_value), T_RUN(await_many), T_RUN(yield_many), T_RUN(supervised_tasks),
-    T_RUN(limits_of_a_supervisor),
+    T_RUN(no_such_supervisor), T_RUN(limits_of_a_supervisor),
     T_RUN(owners_of_supervised_tasks), T_RUN(a_child_of_a_tree), T_RUN(no_more_processes), T_RUN(a_small_quota),
-    T_RUN(a_thousand))
+    T_RUN(completed_waits_for_nobody), T_RUN(a_thousand), T_RUN(outside_of_a_node))
