@@ -224,6 +224,20 @@ static void alone(void *arg)
 	task_answer(a->f(a + 1, a->size), 0, 0);
 }
 
+/* What makes no sense makes none to the supervisor either. */
+static uint8_t restart_of(uint8_t restart)
+{
+	switch ((enum cop_task_restart)restart) {
+	case COP_TASK_TEMPORARY:
+		return COP_TEMPORARY;
+	case COP_TASK_TRANSIENT:
+		return COP_TRANSIENT;
+	case COP_TASK_PERMANENT:
+		return COP_PERMANENT;
+	}
+	return UINT8_MAX;
+}
+
 enum cop_start cop_task_supervisor_start_child(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_started *started_r)
 {
@@ -246,7 +260,7 @@ enum cop_start cop_task_supervisor_start_child(struct cop_dest sup, cop_task_f *
 		memcpy(a + 1, arg, size);
 	c.arg = a;
 	if (options) {
-		c.restart = options->restart;
+		c.restart = restart_of(options->restart);
 		c.shutdown_ms = options->shutdown_ms;
 	}
 	r = cop_supervisor_start_child(sup, &c, started_r);

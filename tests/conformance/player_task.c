@@ -20,7 +20,7 @@ enum { ITEMS_MAX = LINE_LEN_MAX / 2 };
 struct task_command {
 	uint32_t owner, sup;          /* actors; 0: none */
 	bool nolink, brutal;
-	uint8_t restart;
+	uint8_t restart;              /* enum cop_task_restart */
 	int64_t take;                 /* -1: all */
 	struct cop_stream_options stream;
 	char *work[ITEMS_MAX];
@@ -66,7 +66,6 @@ void task_command_begin(struct command *c)
 	if (c->task == NULL)
 		abort();
 	c->task->take = -1;
-	c->task->restart = COP_TEMPORARY;
 	c->timeout_ms = COP_TASK_MS;
 }
 
@@ -109,7 +108,7 @@ static bool set_time(struct command *c, const char *value)
 
 static bool set_restart(struct task_command *t, const char *value)
 {
-	static const char *const words[] = { "permanent", "transient", "temporary" };
+	static const char *const words[] = { "temporary", "transient", "permanent" };
 	uint8_t i;
 
 	for (i = 0; i < 3; i++)

@@ -480,7 +480,7 @@ NODE_CASE(no_such_supervisor)
 
 NODE_CASE(limits_of_a_supervisor)
 {
-	struct cop_task_options o = { .restart = COP_TRANSIENT, .shutdown_ms = COP_SHUTDOWN_BRUTAL_KILL };
+	struct cop_task_options o = { .restart = COP_TASK_TRANSIENT, .shutdown_ms = COP_SHUTDOWN_BRUTAL_KILL };
 	struct cop_started st;
 	struct cop_task t;
 	cop_pid sup = task_supervisor(1);
@@ -497,6 +497,32 @@ NODE_CASE(limits_of_a_supervisor)
 	EXPECT_DOWN(ref, "killed");
 	/* transient: it runs again, with its bytes */
 	EVENTUALLY(cop_task_supervisor_children(cop_to(sup), &st.pid, 1) == 1 && cop_is_alive(st.pid));
+	T_EQ_INT(cop_server_stop(cop_to(sup), NULL, RIG_MS, NULL), 0);
+	EXPECT_NOTHING();
+}
+
+NODE_CASE(how_a_child_is_restarted)
+{
+	struct cop_task_options o = { .shutdown_ms = 100 };
+	struct cop_started st;
+	cop_pid sup = task_supervisor(0), pid;
+
+	T_EQ_INT(cop_task_supervisor_start_child(cop_to(sup), does, "sleep", 6, &o, &st), COP_STARTED);
+	cop_kill(st.pid);
+	T_CHECK(gone(st.pid));
+	/* temporary: what a restart would have done is done when the supervisor answers */
+	EVENTUALLY(cop_task_supervisor_children(cop_to(sup), NULL, 0) == 0);
+	T_EQ_INT(cop_supervisor_which_children(cop_to(sup), NULL, 0), 0);
+	o.restart = COP_TASK_PERMANENT;
+	T_EQ_INT(cop_task_supervisor_start_child(cop_to(sup), does, "sleep", 6, &o, &st), COP_STARTED);
+	cop_kill(st.pid);
+	EVENTUALLY(cop_task_supervisor_children(cop_to(sup), &pid, 1) == 1 && !cop_pid_is(pid, st.pid));
+	o.restart = COP_TASK_PERMANENT + 1;
+	T_EQ_INT(cop_task_supervisor_start_child(cop_to(sup), does, "sleep", 6, &o, &st), COP_NOT_STARTED);
+	T_EQ_INT(errno, EINVAL);
+	o = (struct cop_task_options){ .shutdown_ms = -77 };
+	T_EQ_INT(cop_task_supervisor_start_child(cop_to(sup), does, "sleep", 6, &o, &st), COP_NOT_STARTED);
+	T_EQ_INT(errno, EINVAL);
 	T_EQ_INT(cop_server_stop(cop_to(sup), NULL, RIG_MS, NULL), 0);
 	EXPECT_NOTHING();
 }
@@ -647,6 +673,6 @@ T_CASE(outside_of_a_node)
 T_MAIN(T_RUN(values), T_RUN(a_value_outlives_its_process), T_RUN(ends), T_RUN(a_crash_takes_the_owner), T_RUN(late),
     T_RUN(only_the_owner), T_RUN(completed), T_RUN(shutdown), T_RUN(shutdown_and_a_dying_owner), T_RUN(ignore),
     T_RUN(without_a_value), T_RUN(await_many), T_RUN(yield_many), T_RUN(supervised_tasks),
-    T_RUN(no_such_supervisor), T_RUN(limits_of_a_supervisor),
+    T_RUN(no_such_supervisor), T_RUN(limits_of_a_supervisor), T_RUN(how_a_child_is_restarted),
     T_RUN(owners_of_supervised_tasks), T_RUN(a_child_of_a_tree), T_RUN(no_more_processes), T_RUN(a_small_quota),
     T_RUN(completed_waits_for_nobody), T_RUN(a_thousand), T_RUN(outside_of_a_node))

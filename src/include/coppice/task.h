@@ -175,8 +175,10 @@ void cop_stream_close(struct cop_stream *stream);
  * Task.Supervisor.start_link/1 and child_spec/1. */
 struct cop_supervisor cop_task_supervisor(const char *name, int32_t max_children);
 
+/* Not those of enum cop_restart: OTP's default of a task is temporary. */
+enum cop_task_restart { COP_TASK_TEMPORARY, COP_TASK_TRANSIENT, COP_TASK_PERMANENT };
 struct cop_task_options {
-	uint8_t restart;     /* enum cop_restart, of cop_task_supervisor_start_child(): 0 is permanent */
+	uint8_t restart;     /* enum cop_task_restart, of cop_task_supervisor_start_child() */
 	int32_t shutdown_ms; /* as cop_child's */
 };
 
@@ -188,7 +190,7 @@ int cop_task_supervisor_async(struct cop_dest sup, cop_task_f *f, const void *ar
     const struct cop_task_options *options, struct cop_task *task_r) __attribute__((warn_unused_result));
 int cop_task_supervisor_async_nolink(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_task *task_r) __attribute__((warn_unused_result));
-/* Starts a task whose value nobody gets. options NULL: temporary. As cop_supervisor_start_child(). Mirrors
+/* Starts a task whose value nobody gets. As cop_supervisor_start_child(). Mirrors
  * Task.Supervisor.start_child/2. */
 enum cop_start cop_task_supervisor_start_child(struct cop_dest sup, cop_task_f *f, const void *arg, size_t size,
     const struct cop_task_options *options, struct cop_started *started_r) __attribute__((warn_unused_result));
