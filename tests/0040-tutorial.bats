@@ -131,6 +131,10 @@ play() {
 	shows cop_link 1 enough
 	shows_like cop_register 1 $'^[0-9]+ first\n1 names$'
 	shows cop_server 1 42
+	shows cop_agent 1 5
+	shows_like cop_registry 1 '^port 9100 of process [0-9]+$'
+	shows cop_task 1 16843009000000
+	shows cop_task_supervisor 1 "sending to a@example.org"
 	shows cop_supervisor 1 \
 		$'boss runs\njobs runs\nreader runs\ncache runs\nthere is another reader'
 }
