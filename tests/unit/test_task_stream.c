@@ -288,6 +288,40 @@ NODE_CASE(inputs_that_fail)
 	    &(struct cop_stream_options){ .timeout_ms = -5 }));
 }
 
+static int next_seven(void *ctx, const void **item_r, size_t *len_r)
+{
+	return 7 * next_number(ctx, item_r, len_r);
+}
+
+/* Only the sign of what an input returns counts. */
+NODE_CASE(inputs_that_say_seven)
+{
+	struct cop_stream_options o = { .max_concurrency = 2 };
+	struct numbers f;
+	struct cop_stream_input input = { next_seven, NULL, &f };
+	struct cop_stream *s;
+	int64_t last;
+	int i;
+
+	for (i = 0; i < 4; i++) {
+		o.pooled = i % 2;
+		f = (struct numbers){ .n = 2, .fail = i < 2 ? 0 : EIO };
+		s = cop_stream_open(&input, work, &o);
+		T_REQUIRE(s != NULL);
+		if (f.fail == 0) {
+			T_EQ_INT(got(s), 0);
+			T_EQ_INT(got(s), 1);
+			T_EQ_INT(got(s), -100);
+		} else {
+			while ((last = got(s)) >= 0)
+				;
+			T_EQ_INT(last, -200 - EIO);
+		}
+		cop_stream_close(s);
+	}
+	EXPECT_NOTHING();
+}
+
 static void hangs(void *arg)
 {
 	struct doing d = DOES(.slow = 100, .slow_ms = 100000);
@@ -571,7 +605,8 @@ NODE_CASE_WITH(a_small_quota, .quota = 262144)
 }
 
 T_MAIN(T_RUN(all_in_order), T_RUN(a_slow_one_holds_nobody_back), T_RUN(pulls_as_slots_are_free), T_RUN(early_end),
-    T_RUN(time_outs), T_RUN(crashes), T_RUN(inputs_that_fail), T_RUN(consumers_that_are_killed),
+    T_RUN(time_outs), T_RUN(crashes), T_RUN(inputs_that_fail), T_RUN(inputs_that_say_seven),
+    T_RUN(consumers_that_are_killed),
     T_RUN(the_monitor_process_is_killed), T_RUN(supervised), T_RUN(a_supervisor_with_a_limit), T_RUN(pools),
     T_RUN(values_in_a_pool), T_RUN(a_crash_costs_a_pool_one_element), T_RUN(time_outs_in_a_pool),
     T_RUN(a_pool_that_is_left_early), T_RUN(a_pool_whose_processes_are_killed), T_RUN(no_more_processes),

@@ -53,8 +53,8 @@ int cop_task_async(cop_task_f *f, const void *arg, size_t size, struct cop_task 
 int cop_task_start(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r) __attribute__((warn_unused_result));
 int cop_task_start_link(cop_task_f *f, const void *arg, size_t size, cop_pid *pid_r)
     __attribute__((warn_unused_result));
-/* Makes a task without a process, which is over and has this value. 0, or -1 with EMSGSIZE, EAGAIN or ENOMEM.
- * Mirrors Task.completed/1. */
+/* Makes a task without a process, which is over and has this value. Never waits. 0, or -1 with EMSGSIZE, EAGAIN
+ * (the quota is used up) or ENOMEM. Mirrors Task.completed/1. */
 int cop_task_completed(uint32_t tag, const void *data, size_t len, struct cop_task *task_r)
     __attribute__((warn_unused_result));
 /* Makes the specification of a child that runs f(arg) once: temporary. arg is not copied. Mirrors
@@ -64,10 +64,10 @@ struct cop_child cop_task_child(const char *id, cop_proc_f *f, const void *arg, 
 #define COP_TASK_MS 5000            /* OTP's time-out of an await, and of a stream's task */
 #define COP_TASK_BRUTAL_KILL (-2)   /* of cop_task_shutdown()'s time */
 
-/* Waits for the value. 0, and the response until cop_response_done(); response_r may be NULL. -1: EPIPE or ESRCH (the
- * task ended without one: reason), ETIMEDOUT (it runs on; what it answers later vanishes). A value that was sent before
- * the task's end wins over that. A second await waits in vain. Mirrors Task.await/2, which would exit the caller:
- * cop_task_await_or_exit() does. */
+/* Waits for the value; a negative time is for ever. 0, and the response until cop_response_done(); response_r may be
+ * NULL. -1: EPIPE or ESRCH (the task ended without one: reason), ETIMEDOUT (it runs on; what it answers later
+ * vanishes). A value that was sent before the task's end wins over that. A second await waits in vain. Mirrors
+ * Task.await/2, which would exit the caller: cop_task_await_or_exit() does. */
 int cop_task_await(const struct cop_task *task, int timeout_ms, struct cop_response *response_r)
     __attribute__((warn_unused_result));
 void cop_task_await_or_exit(const struct cop_task *task, int timeout_ms, struct cop_response *response_r);
@@ -111,7 +111,8 @@ int cop_task_ignore(const struct cop_task *task, struct cop_response *response_r
 /* --- streams --- */
 
 /* Gives the next element: 1 and *item_r of *len_r bytes, which stay until it is called again; 0: there are no more; -1:
- * the stream fails with errno. Runs in the consumer, in cop_stream_next(). */
+ * the stream fails with errno, and what is not yet given out is lost. Only the sign counts. Runs in the consumer, in
+ * cop_stream_next(). */
 typedef int cop_stream_input_f(void *ctx, const void **item_r, size_t *len_r);
 
 struct cop_stream_input {
