@@ -54,16 +54,20 @@ const struct cop_supervisor *partition_expand(const struct cop_supervisor *spec)
 
 uint32_t cop_partition_count(const char *name)
 {
-	struct seg_slot *p = seg_slot_of(&proc.seg, cop_whereis(name).id);
+	struct seg_slot *p;
 
+	PROC_REQUIRE();
+	p = seg_slot_of(&proc.seg, cop_whereis(name).id);
 	return p && (p->flags & SEG_IS_SUPERVISOR) ? atomic_load(&p->user) : 0;
 }
 
 cop_pid cop_partition_of(const char *name, uint64_t key)
 {
 	char part[COP_NAME_MAX + 12];
-	uint32_t n = cop_partition_count(name);
+	uint32_t n;
 
+	PROC_REQUIRE();
+	n = cop_partition_count(name);
 	if (n == 0)
 		return COP_NOPID;
 	snprintf(part, sizeof part, "%s/%u", name, (uint32_t)(key % n));

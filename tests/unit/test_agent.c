@@ -349,6 +349,7 @@ T_CASE(outside_of_a_node)
 }
 
 T_MAIN(T_RUN(gets_and_updates), T_RUN(runs_in_the_agent), T_RUN(calls_and_casts_keep_their_order),
-    T_RUN(a_wrong_function_is_refused_and_does_no_harm), T_RUN(a_crash_is_the_callers_error), T_RUN(get_and_update_must_answer),
-    T_RUN(an_update_that_was_given_up_still_happens), T_RUN(the_last_answer_counts_and_none_leaks), T_RUN(starts_that_fail),
+    T_RUN(a_wrong_function_is_refused_and_does_no_harm), T_RUN(a_crash_is_the_callers_error),
+    T_RUN(get_and_update_must_answer), T_RUN(an_update_that_was_given_up_still_happens),
+    T_RUN(the_last_answer_counts_and_none_leaks), T_RUN(starts_that_fail),
     T_RUN(as_a_child_it_begins_anew), T_RUN(outside_of_a_node))
