@@ -178,7 +178,7 @@ static inline struct cop_msg rig_await(const struct rig_want *w, const char *wha
 		int t_i; \
 		for (t_i = 0; t_i < RIG_MS && !(cond); t_i++) \
 			nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL); \
-		if (!(cond)) \
+		if (t_i == RIG_MS && !(cond)) \
 			T_FAIL("not true in time: %s", #cond); \
 	} while (0)
 
