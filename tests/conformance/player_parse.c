@@ -401,7 +401,8 @@ static struct node *tree_line(struct node *above)
 static const struct syntax {
 	const char *name;
 	enum verb verb;
-	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer, W work */
+	const char *words;  /* N name, D declared name, K kind, R reason, M message, T milliseconds, C count, A timer,
+			       W work */
 	const char *option; /* words; "": none; of start_child those of its kind */
 	int timeout_ms;
 } commands[] = {
