@@ -160,8 +160,8 @@ struct cop_stream *cop_stream_open(const struct cop_stream_input *input, cop_str
 /* Gives the next result: 1; or 0 when there are no more; or -1 when the stream fails: ETIMEDOUT (a task took too long,
  * and on_timeout says so: the others run on), EOVERFLOW (`max_children`), EPIPE (its monitor process ended: reason),
  * EAGAIN or ENOMEM (no process or memory is to be had), EMSGSIZE (an element is too long), or the input's errno. All
- * but ETIMEDOUT have killed the tasks that ran. After 0 or -1 it fails with ECANCELED. A consumer that does not trap exits
- * dies of the crash of a linked task. */
+ * but ETIMEDOUT have killed the tasks that ran. After 0 or -1 it fails with ECANCELED. A consumer that does not trap
+ * exits dies of the crash of a linked task. */
 int cop_stream_next(struct cop_stream *stream, struct cop_stream_result *result_r) __attribute__((warn_unused_result));
 /* The same, but exits with the reason when the stream fails, as OTP's. True: a result. */
 bool cop_stream_next_or_exit(struct cop_stream *stream, struct cop_stream_result *result_r);
