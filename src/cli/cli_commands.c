@@ -196,12 +196,15 @@ static int dispatch(struct cli_args *a)
 
 static int map_main(int argc, char **argv, int at)
 {
-	bool help = false;
-	int status;
+	int asked = 0, status;
 
 	memmove(argv + at, argv + at + 1, (size_t)(argc - at) * sizeof *argv); /* NULL comes along */
-	status = cli_map(argc - 1, argv, &help);
-	return cli_finish(help && status == CLI_OK ? help_map() : status);
+	status = cli_map(argc - 1, argv, &asked);
+	if (status == CLI_OK && asked == 'h')
+		help_map();
+	else if (status == CLI_OK && asked == 'V')
+		printf("coppice %s\n", cop_version());
+	return cli_finish(status);
 }
 
 int cli_main(int argc, char **argv)

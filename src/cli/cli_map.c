@@ -68,6 +68,7 @@ static const struct {
 	  "    --supervisor PATH   under this dynamic supervisor (default: tasks)" },
 	{ { "quiet", no_argument, NULL, 'q' }, "-q, --quiet         no warnings" },
 	{ { "help", no_argument, NULL, 'h' }, "-h, --help          print this" },
+	{ { "version", no_argument, NULL, 'V' }, NULL },
 };
 static const char *node, *supervisor; /* --node, --supervisor */
 #define N_OPTIONS (sizeof options / sizeof options[0])
@@ -86,7 +87,8 @@ void cli_map_options(FILE *f)
 	size_t i;
 
 	for (i = 0; i < N_OPTIONS; i++)
-		fprintf(f, "  %s\n", options[i].help);
+		if (options[i].help)
+			fprintf(f, "  %s\n", options[i].help);
 }
 
 static const char *name_of(int val)
@@ -330,8 +332,8 @@ static int say_unknown(const char *word)
 	return cli_usage("map", "unknown option `%s`", esc);
 }
 
-/* The words before `--`, without items. Returns 0, or CLI_USAGE: said; *help_r. */
-static int parse_options(struct map_options *o, int argc, char **argv, bool *help_r)
+/* The words before `--`, without items. Returns 0, or CLI_USAGE: said. */
+static int parse_options(struct map_options *o, int argc, char **argv, int *asked_r)
 {
 	struct option table[N_OPTIONS + 1] = { 0 };
 	char esc[128];
@@ -342,7 +344,7 @@ static int parse_options(struct map_options *o, int argc, char **argv, bool *hel
 		table[i] = options[i].o;
 	opterr = 0;
 	optind = 0;
-	while ((val = getopt_long(argc, argv, "-:hq0P:", table, NULL)) != -1) {
+	while ((val = getopt_long(argc, argv, "-:hVq0P:", table, NULL)) != -1) {
 		if (val == 1)
 			return cli_usage("map", "`%s`: the command stands behind --",
 			    text_escape(optarg, strlen(optarg), esc, sizeof esc));
@@ -350,7 +352,8 @@ static int parse_options(struct map_options *o, int argc, char **argv, bool *hel
 			return say_unknown(argv[optind - 1]);
 		if (val == ':')
 			return cli_usage("map", "--%s needs an argument", name_of(optopt));
-		*help_r |= val == 'h';
+		if (val == 'h' || val == 'V')
+			*asked_r = val;
 		if (set_option(o, val, optarg) < 0)
 			return CLI_USAGE;
 	}
@@ -414,14 +417,14 @@ static int cut(struct map_options *o, int argc, char **argv, int *head_r)
 	return 0;
 }
 
-int cli_map(int argc, char **argv, bool *help_r)
+int cli_map(int argc, char **argv, int *asked_r)
 {
 	struct map_options o = { .jobs = processors(), .max_args = 1, .timeout_ms = -1 };
 	int head;
 
-	if (cut(&o, argc, argv, &head) != 0 || parse_options(&o, head, argv, help_r) != 0)
+	if (cut(&o, argc, argv, &head) != 0 || parse_options(&o, head, argv, asked_r) != 0)
 		return CLI_USAGE;
-	if (*help_r)
+	if (*asked_r != 0)
 		return CLI_OK;
 	if (o.n_cmd == 0)
 		return cli_usage("map", "it needs -- CMD [ARG...]");

@@ -18,9 +18,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -43,9 +41,17 @@ struct meeting {
 
 /* --- the order to the node --- */
 
+socklen_t task_address(const char *name, struct sockaddr_un *at_r)
+{
+	memset(at_r, 0, sizeof *at_r);
+	at_r->sun_family = AF_UNIX;
+	memcpy(at_r->sun_path + 1, name, TASK_NAME_LEN);
+	return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + TASK_NAME_LEN);
+}
+
 static int open_listener(struct meeting *m)
 {
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct sockaddr_un at;
 	unsigned char bits[TASK_NAME_LEN / 2];
 	size_t i;
 
@@ -53,11 +59,8 @@ static int open_listener(struct meeting *m)
 		return -1;
 	for (i = 0; i < sizeof bits; i++)
 		snprintf(m->name + 2 * i, 3, "%02x", bits[i]);
-	memcpy(at.sun_path + 1, m->name, TASK_NAME_LEN);
 	m->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (m->listener < 0)
-		return -1;
-	if (bind(m->listener, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + TASK_NAME_LEN)) < 0)
+	if (m->listener < 0 || bind(m->listener, (struct sockaddr *)&at, task_address(m->name, &at)) < 0)
 		return -1;
 	return listen(m->listener, 8);
 }

@@ -10,6 +10,8 @@
 #define CLI_CLI_TASK_H
 
 #include <stdint.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #define TASK_NAME_LEN 32     /* hex digits of the socket's abstract name */
 #define TASK_MAGIC 0x31545043u
@@ -37,6 +39,8 @@ struct task_word {
 	int32_t value;
 };
 
+/* The abstract address of a name of TASK_NAME_LEN bytes. Returns its length. */
+socklen_t task_address(const char *name, struct sockaddr_un *at_r);
 /* Ends the calling process as another one has ended: by that signal (without a core file), or 128 + it. */
 int task_end_as(int sig);
 

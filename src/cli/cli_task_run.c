@@ -18,9 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,14 +40,12 @@ struct order {
 
 static int go_to(const char *name)
 {
-	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct sockaddr_un at;
 	struct ucred peer;
 	socklen_t len = sizeof peer;
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
-	memcpy(at.sun_path + 1, name, TASK_NAME_LEN);
-	if (fd < 0 ||
-	    connect(fd, (struct sockaddr *)&at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + TASK_NAME_LEN)) < 0 ||
+	if (fd < 0 || connect(fd, (struct sockaddr *)&at, task_address(name, &at)) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) < 0)
 		return -1;
 	if (peer.uid != geteuid() && peer.uid != 0) {

@@ -322,8 +322,8 @@ long seg_slot_by_pid(const struct seg *s, int pid)
 
 /* --- chunks --- */
 
-/* Its receiver is gone, but who was sending it there (a reply, in the asker's node; or as a reaper) may be in the middle
- * of that, and touch it again. */
+/* Its receiver is gone, but who was sending it there (a reply, in the asker's node; or as a reaper) may be in the
+ * middle of that, and touch it again. */
 static bool is_being_pushed(const struct seg *s, const struct seg_node *n, uint64_t to)
 {
 	uint64_t from = __atomic_load_n(&n->from, __ATOMIC_RELAXED);

@@ -15,6 +15,7 @@
 
 static void answer(uint64_t to, uint64_t ref, const void *data, size_t len)
 {
+	static bool is_short; /* and that has been said */
 	struct seg_node *n = proc_node(len, 0);
 	bool has_room = n != NULL;
 
@@ -22,9 +23,12 @@ static void answer(uint64_t to, uint64_t ref, const void *data, size_t len)
 	if (!n)
 		n = proc_node(0, 0);
 	if (!n) {
-		diag_warn("supervisor: no memory to answer a call");
+		if (!is_short)
+			diag_warn("supervisor: no memory to answer a call");
+		is_short = true;
 		return;
 	}
+	is_short = false;
 	if (has_room && len)
 		memcpy(seg_node_data(n), data, len);
 	n->from = proc.id;

@@ -223,18 +223,18 @@ static cop_pid supervise(void)
 	return s.pid;
 }
 
-/* How many links and monitors a partition holds. */
+/* How many links and monitors of those who are gone a partition holds. */
 static uint32_t held_by(const char *name)
 {
 	struct seg_slot *p = seg_slot_of(&proc.seg, cop_whereis(name).id);
-	uint32_t i, held = 0;
+	uint32_t i, held = 0, bound = 1000;
 	struct seg_node *n;
 
 	/* one that sleeps is not woken for the end of a monitor */
 	T_CHECK(cop_server_call(cop_named(name), 0, NULL, 0, RIG_MS, NULL) == 0);
 
-	for (i = p ? atomic_load(&p->own.holding) : 0; (n = seg_node(&proc.seg, i)) && held < 1000; i = n->hnext)
-		held++;
+	for (i = p ? atomic_load(&p->own.holding) : 0; (n = seg_node(&proc.seg, i)) && bound-- > 0; i = n->hnext)
+		held += !seg_is_there(&proc.seg, n->from);
 	return held;
 }
 

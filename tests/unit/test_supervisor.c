@@ -12,6 +12,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "otp/supervisor_private.h"
+
 /* --- children --- */
 
 /* Counts how often each letter has started, in rig->flag. */
@@ -951,6 +953,73 @@ NODE_CASE(a_restart_among_callers)
 	EVENTUALLY(starts_of('s') == 4);
 }
 
+static void asks_to_terminate(void *arg)
+{
+	cop_pid sup = *(cop_pid *)arg;
+
+	T_CHECK(cop_supervisor_terminate_child(cop_to(sup), "x") < 0 && errno == ENOENT); /* it has nodes for this now */
+	tell(cop_parent(), 1);
+	EVENTUALLY(atomic_load(&rig->flag[0]));
+	(void)!cop_supervisor_terminate_child(cop_to(sup), "s"); /* there may be no memory to answer, too */
+}
+
+static struct cop_next traps_init(void *state, const void *arg, size_t size)
+{
+	(void)state;
+	(void)arg;
+	(void)size;
+	cop_trap_exit(true);
+	return cop_ok();
+}
+
+static void looks_at_nothing(void *arg)
+{
+	(void)arg;
+	EVENTUALLY(atomic_load(&rig->flag[1]));
+}
+
+/* So many answers of a supervisor lie with one who does not take them in that it has no small node left, whatever it
+ * gives up for them. */
+static void use_up_small_nodes(cop_pid sup, cop_pid asker)
+{
+	struct seg_node *n;
+	int i;
+
+	for (i = 0; i < 1040; i++) {
+		n = NULL;
+		EVENTUALLY(n || (n = proc_node(0, COP_NOWAIT)));
+		T_REQUIRE(n);
+		n->from = asker.id;
+		n->ref = 1;
+		n->tag = SUPERVISOR_COUNT_CHILDREN;
+		atomic_store(&n->kind, NODE_CALL);
+		T_CHECK(proc_send(sup.id, n, false, 0) == PROC_SENT);
+	}
+}
+
+/* A child that may take all the time there is to end in is asked as soon as there is memory for it. */
+NODE_CASE_WITH(no_memory_to_ask_a_child_to_end, .memory = 1 << 20)
+{
+	static const struct cop_server_ops traps = { .init = traps_init };
+	static const struct cop_child children[] = {
+		{ .id = "s", .server = &traps, .name = "s", .shutdown_ms = COP_SHUTDOWN_INFINITY },
+	};
+	static const struct cop_supervisor top = { .children = children, .n_children = 1 };
+	cop_pid sup = sup_started(&top), asker = spawned(looks_at_nothing, NULL), user;
+	cop_ref ref = monitored(cop_whereis("s"));
+
+	(void)spawned(asks_to_terminate, &sup);
+	EXPECT_TAG(1);
+	T_EQ_INT(counts_of(sup).active, 1); /* and we small ones */
+	user = memory_used_up();
+	use_up_small_nodes(sup, asker);
+	atomic_store(&rig->flag[0], 1);
+	cop_sleep(50);
+	cop_kill(user);
+	EXPECT_DOWN(ref, "shutdown");
+	atomic_store(&rig->flag[1], 1);
+}
+
 #if RIG_SANITIZED
 #define NO_ADDRESS_SPACE
 #else
@@ -966,4 +1035,5 @@ T_MAIN(T_RUN(children_of_all_kinds), T_RUN(no_children), T_RUN(wrong_from_the_st
     NO_ADDRESS_SPACE T_RUN(little_memory), T_RUN(a_tree_that_is_asked_to_end), T_RUN(a_tree_that_cannot_start),
     T_RUN(a_tree_that_gives_up), T_RUN(a_second_request_kills), T_RUN(the_root_is_killed),
     T_RUN(a_supervisor_is_killed), T_RUN(the_top_supervisor_is_killed),
-    T_RUN(the_parents_death_with_all_signals_blocked), T_RUN(no_memory_for_an_answer), T_RUN(a_restart_among_callers))
+    T_RUN(the_parents_death_with_all_signals_blocked), T_RUN(no_memory_for_an_answer), T_RUN(a_restart_among_callers),
+    T_RUN(no_memory_to_ask_a_child_to_end))
