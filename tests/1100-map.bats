@@ -189,6 +189,25 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 	assert_equal "$output" 1
 }
 
+@test "an empty environment is one" {
+	run env -i "$COPPICE" map -- /usr/bin/env ::: A=1 3>&- 4>&-
+	assert_status 0
+	assert_match "$output" '^INVOCATION_ID=[0-9a-f]+'
+	assert_match "$output" 'A=1$'
+}
+
+@test "an input or output that is closed: 102, and one line" {
+	run bash -c '"$COPPICE" map -- echo ::: 1 >&-'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write standard output: Bad file descriptor"
+	run bash -c '"$COPPICE" map -- echo <&-'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to read the input: Bad file descriptor"
+	run bash -c '"$COPPICE" map -- echo ::: 1 <&-'
+	assert_status 0
+	assert_equal "$output" 1
+}
+
 # --- how it ends ---------------------------------------------------------------------------
 
 @test "the exit status is the number of failed items, 101 for more than 100" {

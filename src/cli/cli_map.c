@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/diag.h"
+#include "base/fds.h"
 #include "base/text.h"
 #include "cli/cli.h"
 #include "map/map.h"
@@ -417,6 +418,19 @@ static int cut(struct map_options *o, int argc, char **argv, int *head_r)
 	return 0;
 }
 
+/* An input that is not there is no empty one, and output is not to be lost. */
+static bool lacks_std(const struct map_options *o)
+{
+	errno = EBADF;
+	if (!o->args && fds_was_closed(STDIN_FILENO))
+		diag_error_errno("map: unable to read the input");
+	else if (fds_was_closed(STDOUT_FILENO))
+		diag_error_errno("map: unable to write standard output");
+	else
+		return false;
+	return true;
+}
+
 int cli_map(int argc, char **argv, int *asked_r)
 {
 	struct map_options o = { .jobs = processors(), .max_args = 1, .timeout_ms = -1 };
@@ -432,6 +446,8 @@ int cli_map(int argc, char **argv, int *asked_r)
 		return CLI_USAGE;
 	if (o.block == 0)
 		o.block = BLOCK_DEFAULT;
+	if (lacks_std(&o))
+		return MAP_BROKEN;
 	if (node && !o.dry_run && cli_map_under_node(&o, node, supervisor ? supervisor : "tasks") != 0)
 		return MAP_BROKEN;
 	return map_run(&o);
