@@ -531,6 +531,18 @@ nasty_start() {
 	seq 1000 | diff - <(tail -n +2 "$COP_TMP/log" | cut -f 1 | sort -n)
 }
 
+@test "a log that cannot be written: 102, one line, and no output but of what is in it" {
+	run bash -c 'trap "" XFSZ; ulimit -f 1; seq 40 | timeout 60 "$COPPICE" map -P 3 --joblog "$COP_TMP/log" -- \
+		sh -c "echo \$0; echo e\$0 >>\"\$1\"" {} "$COP_TMP/ran" >"$COP_TMP/out"'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write $COP_TMP/log: File too large"
+	tail -n +2 "$COP_TMP/log" | cut -f 1 | diff - "$COP_TMP/out"
+	[ -s "$COP_TMP/out" ]
+	run bash -c 'seq 40 | timeout 60 "$COPPICE" map --joblog "$COP_TMP/log" --resume -- echo >>"$COP_TMP/out"'
+	assert_status 0
+	seq 40 | diff - "$COP_TMP/out"
+}
+
 # --- too little of everything --------------------------------------------------------------
 
 @test "with few descriptors it runs fewer at a time" {

@@ -57,6 +57,8 @@ void ledger_output(struct ledger *l, int log);
 /* It is written: the line follows. */
 void ledger_line(struct ledger *l);
 void ledger_idle(struct ledger *l);
+/* The line cannot be written: takes back what there is of it, and the output. */
+void ledger_undo(struct ledger *l, int log);
 /* In the guard: completes what the dead runner began, or undoes it. */
 void ledger_settle(struct ledger *l, int log);
 
