@@ -551,6 +551,13 @@ nasty_start() {
 	assert_equal "$output" "$(seq 30)"
 }
 
+@test "with descriptors for one, one at a time" {
+	run bash -c 'seq 5 >"$COP_TMP/in"; ulimit -n 10
+		timeout 60 "$COPPICE" map -P 8 -- echo <"$COP_TMP/in" >"$COP_TMP/out" 2>"$COP_TMP/err"' 3>&- 4>&-
+	assert_status 0
+	seq 5 | diff - "$COP_TMP/out"
+}
+
 @test "with few processes it runs fewer at a time" {
 	[ "$(id -u)" = 0 ] || skip "needs root, to become a user that has no other process"
 	command -v setpriv >/dev/null || skip "no setpriv"

@@ -278,6 +278,8 @@ static void breathed(struct loop_timer *t)
 static void take_breath(struct run *r, struct item *it)
 {
 	r->ahead = it;
+	if (r->running == 0)
+		group_forget_children(); /* perhaps the one descriptor that is missing */
 	if (r->running == 0 && r->breaths >= BREATHS) {
 		diag_error_errno("map: unable to start item %" PRIu64, it->seq);
 		run_break(r, MAP_BROKEN);
