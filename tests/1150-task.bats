@@ -180,6 +180,34 @@ two_run() {
 	[ "$(tasks)" = 2 ] && [ -s "$COP_TMP/1" ] && [ -s "$COP_TMP/2" ]
 }
 
+is_stopped() {
+	grep -q '^State:.T' "/proc/$1/status"
+}
+
+is_not_stopped() {
+	grep -q '^State:.[SR]' "/proc/$1/status"
+}
+
+@test "map: stopped by TSTP, so are the commands in the node; they go on with CONT; killed, they are" {
+	"$COPPICE" map --node demo -P 2 -- sh -c "echo \$\$ >'$COP_TMP/{}'; exec sleep 1000" ::: 1 2 3 3>&- 4>&- &
+	TASK=$!
+	wait_until "$COP_DEADLINE" two_run
+	MAIN=$(cat "$COP_TMP/1")
+	kill -s TSTP "$TASK"
+	wait_until "$COP_DEADLINE" is_stopped "$MAIN"
+	wait_until "$COP_DEADLINE" is_stopped "$(cat "$COP_TMP/2")"
+	wait_until "$COP_DEADLINE" is_stopped "$TASK"
+	kill -s CONT "$TASK"
+	wait_until "$COP_DEADLINE" is_not_stopped "$MAIN"
+	wait_until "$COP_DEADLINE" is_not_stopped "$(cat "$COP_TMP/2")"
+	kill -s TSTP "$TASK"
+	wait_until "$COP_DEADLINE" is_stopped "$MAIN"
+	kill -9 "$TASK"
+	ended 137
+	assert_gone "$(cat "$COP_TMP/2")"
+	wait_until "$COP_DEADLINE" none_left
+}
+
 @test "map: killed, it leaves nothing in the node" {
 	"$COPPICE" map --node demo -P 2 -- sh -c "echo \$\$ >'$COP_TMP/{}'; exec sleep 1000" ::: 1 2 3 3>&- 4>&- &
 	TASK=$!

@@ -493,7 +493,7 @@ static void pump(void *ctx)
 static void suspend(struct run *r, bool on)
 {
 	r->suspended = on;
-	slots_signal(r, on ? SIGSTOP : SIGCONT);
+	slots_signal(r, !on ? SIGCONT : r->o->tells_stop ? SIGTSTP : SIGSTOP);
 }
 
 static void interrupted(struct run *r, int sig)
@@ -507,7 +507,8 @@ static void interrupted(struct run *r, int sig)
 		return;
 	}
 	if (r->running > 0)
-		diag_warn("map: waiting for %u items; again: kill them", r->running);
+		diag_warn("map: waiting for %u item%s; again: kill %s", r->running, r->running > 1 ? "s" : "",
+		    r->running > 1 ? "them" : "it");
 	stop_starting(r);
 }
 
