@@ -400,6 +400,23 @@ nasty_start() {
 	nothing_runs
 }
 
+@test "ended by a signal, it dies by it" {
+	run "$COP_PYTHON" - "$COPPICE" <<-'END'
+		import os, signal, subprocess, sys
+		for sig in signal.SIGINT, signal.SIGTERM:
+		    p = subprocess.Popen([sys.argv[1], "map", "--line-buffer", "--", "sh", "-c", "echo; exec sleep 1000", "", "{}", ":::", "1"],
+		        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+		    p.stdout.readline() # it runs
+		    p.send_signal(sig)
+		    assert b"waiting for 1 item" in p.stderr.readline()
+		    p.send_signal(sig)
+		    p.wait(30)
+		    print(p.returncode == -sig)
+	END
+	assert_equal "$output" $'True\nTrue'
+	nothing_runs
+}
+
 @test "HUP kills at once" {
 	nasty_start
 	kill -HUP $MAP

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include "base/fds.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/cli_task.h"
 #include "map/map.h"
 
 #define JOBS_MAX 100000
@@ -418,6 +420,18 @@ static int cut(struct map_options *o, int argc, char **argv, int *head_r)
 	return 0;
 }
 
+/* Ended by a signal, so that a shell's loop ends, too; all is cleaned up by now. */
+static int end_as(int status)
+{
+	static const int ours[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	size_t i;
+
+	for (i = 0; i < sizeof ours / sizeof ours[0]; i++)
+		if (status == 128 + ours[i])
+			return task_end_as(ours[i]);
+	return status;
+}
+
 /* An input that is not there is no empty one, and output is not to be lost. */
 static bool lacks_std(const struct map_options *o)
 {
@@ -450,7 +464,7 @@ int cli_map(int argc, char **argv, int *asked_r)
 		return MAP_BROKEN;
 	if (node && !o.dry_run && cli_map_under_node(&o, node, supervisor ? supervisor : "tasks") != 0)
 		return MAP_BROKEN;
-	return map_run(&o);
+	return end_as(map_run(&o));
 }
 
 /* An option of any command whose argument is the next word. */
