@@ -312,6 +312,8 @@ size_t joblog_line(struct run *r, const struct item *it, char *buf, size_t size)
 
 /* --- map_results.c --- */
 
+/* Makes the directory, with those above it, before anything is run. 0, or -1: said. */
+int results_prepare(const struct map_options *o);
 /* 0, or -1: said. */
 int results_write(struct run *r, struct item *it);
 
