@@ -175,6 +175,17 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 	[ ! -e "$COP_TMP/x" ]
 }
 
+@test "--results: the directory is made, or missed, before anything runs" {
+	run map --results "$COP_TMP/a/b//c/" -- echo ::: 1
+	assert_status 0
+	assert_equal "$(cat "$COP_TMP/a/b/c/1/1/stdout")" 1
+	touch "$COP_TMP/file"
+	run map --results "$COP_TMP/file/x" -- touch ::: "$COP_TMP/ran"
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write results to $COP_TMP/file/x: Not a directory"
+	[ ! -e "$COP_TMP/ran" ]
+}
+
 @test "--dry-run runs nothing, and prints what a shell would read" {
 	run map --dry-run -- touch "$COP_TMP/{}" ::: 'a b' "it's"
 	assert_status 0
@@ -516,6 +527,32 @@ nasty_start() {
 	# without either, the log is begun anew
 	map --joblog "$COP_TMP/log" -- true ::: 1
 	assert_equal "$(wc -l <"$COP_TMP/log")" 2
+}
+
+@test "--dry-run with --resume prints what would run, and changes no log" {
+	run map --joblog "$COP_TMP/log" --resume --dry-run -- echo ::: 0 1
+	assert_status 0
+	assert_equal "$output" $'echo 0\necho 1'
+	[ ! -e "$COP_TMP/log" ]
+	map --joblog "$COP_TMP/log" -- sh -c 'exit $0' ::: 0 1 >/dev/null || [ $? = 1 ]
+	printf '3\t:\t1795916215.0' >>"$COP_TMP/log"
+	cp "$COP_TMP/log" "$COP_TMP/before"
+	run map --joblog "$COP_TMP/log" --resume --dry-run -- echo ::: 0 1 2
+	assert_status 0
+	assert_equal "$output" 'echo 2'
+	run map --joblog "$COP_TMP/log" --resume-failed --dry-run -- echo ::: 0 1 2
+	assert_equal "$output" $'echo 1\necho 2'
+	cmp "$COP_TMP/log" "$COP_TMP/before"
+}
+
+@test "a file that is no log is not resumed, and stays as it is" {
+	printf 'my letter\nto you' >"$COP_TMP/letter"
+	cp "$COP_TMP/letter" "$COP_TMP/before"
+	run map --joblog "$COP_TMP/letter" --resume -- touch ::: "$COP_TMP/x"
+	assert_status 102
+	assert_equal "$output" "coppice: map: $COP_TMP/letter has something in it that is no log"
+	[ ! -e "$COP_TMP/x" ]
+	cmp "$COP_TMP/letter" "$COP_TMP/before"
 }
 
 @test "a torn last line of the log is cut off" {
