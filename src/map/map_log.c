@@ -215,7 +215,7 @@ size_t joblog_line(struct run *r, const struct item *it, char *buf, size_t size)
 	    it->start_us / 1000000, (int)(it->start_us / 1000 % 1000), (double)it->ran_ns / 1e9, it->out[0].total,
 	    it->timed_out ? -1 : it->exit, it->sig);
 	words_expand(&r->words, it, it->number, &words);
-	n += words_quote(&words, buf + n, size - n - 1);
+	n += words_quote(&words, true, buf + n, size - n - 1);
 	buf[n++] = '\n';
 	return n;
 }

@@ -299,7 +299,7 @@ static void dry_run(struct run *r, struct item *it)
 	words_expand(&r->words, it, 1, &words);
 	c->cap = 4 * (words.len + words.n) + 16;
 	c->mem = map_grow(c->mem, c->cap, 1);
-	c->len = words_quote(&words, c->mem, c->cap - 1);
+	c->len = words_quote(&words, false, c->mem, c->cap - 1);
 	c->mem[c->len++] = '\n';
 	c->total = c->len;
 	r->kept += c->len;
