@@ -144,6 +144,7 @@ nothing_runs() {
 @test "without room in the directory for it, an item is held up until it can be kept" {
 	TMPDIR=/nonexistent map_start -P 2 -- sh -c '[ $0 = 1 ] || exec yes; sleep 1000' ::: 1 2
 	wait_until 10 grep -q 'wait for its turn' "$COP_TMP/err"
+	grep -q 'aside in TMPDIR, /nonexistent: ' "$COP_TMP/err"
 	[ "$(marked | wc -l)" -ge 3 ]
 	kill -INT $MAP
 	kill -HUP $MAP
@@ -192,6 +193,14 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 	assert_equal "${lines[0]}" "touch '$COP_TMP/a b'"
 	eval "${lines[1]}"
 	[ -e "$COP_TMP/it's" ]
+	mkdir "$COP_TMP/bin"
+	printf '#!/bin/sh\nprintf "%%s." "$0" "$@"\n' >"$COP_TMP/bin/if"
+	cp "$COP_TMP/bin/if" "$COP_TMP/bin/A=1"
+	chmod +x "$COP_TMP/bin/if" "$COP_TMP/bin/A=1"
+	for first in if A=1; do
+		map -0 --dry-run -- "$first" x < <(printf 'a\n\tb\r\0') >"$COP_TMP/line"
+		assert_equal "$(PATH=$COP_TMP/bin:$PATH sh "$COP_TMP/line")" "$COP_TMP/bin/$first.x."$'a\n\tb\r.'
+	done
 	[ ! -e "$COP_TMP/a b" ]
 }
 
@@ -217,6 +226,12 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 	run bash -c '"$COPPICE" map -- echo ::: 1 <&-'
 	assert_status 0
 	assert_equal "$output" 1
+}
+
+@test "on a terminal: the line is drawn when it changes" {
+	command -v script >/dev/null || skip "no script(1)"
+	script -qec "'$COPPICE' map --bar -- sleep ::: 1.5" /dev/null </dev/null >"$COP_TMP/tty" 3>&- 4>&-
+	assert_equal "$(grep -o '0/1 done, 1 running' "$COP_TMP/tty" | wc -l)" 1
 }
 
 # --- how it ends ---------------------------------------------------------------------------
@@ -466,6 +481,12 @@ nasty_start() {
 	assert_status 102
 	assert_equal "${#lines[@]}" 1
 	assert_match "$output" 'unable to write standard output: No space'
+}
+
+@test "a value that is wrong is told with what would be right" {
+	run map -P 99999999 -- true
+	assert_status 2
+	assert_match "$output" 'from 1 to 100000'
 }
 
 # --- lazy ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@
 #include "map/map.h"
 
 #define JOBS_MAX 100000
+#define JOBS_EXPECTED "N, +N or N%, N from 1 to 100000"
 #define BLOCK_DEFAULT (1u << 20)
 #define BLOCK_MAX (1u << 30)
 #define BACKOFF_MAX_MS 60000
@@ -147,10 +148,10 @@ static int set_jobs(struct map_options *o, const char *s)
 		memcpy(text, s, n - 1);
 		text[n - 1] = '\0';
 		if (text_to_i64(text, 1, JOBS_MAX, &v) < 0)
-			return wrong('P', s, "N, +N or N%");
+			return wrong('P', s, JOBS_EXPECTED);
 		v = v * processors() / 100;
 	} else if (text_to_i64(s, 1, JOBS_MAX, &v) < 0) {
-		return wrong('P', s, "N, +N or N%");
+		return wrong('P', s, JOBS_EXPECTED);
 	}
 	o->jobs = v < 1 ? 1 : v > JOBS_MAX ? JOBS_MAX : (unsigned)v;
 	return 0;
