@@ -110,10 +110,9 @@ nothing_runs() {
 # --- output --------------------------------------------------------------------------------
 
 @test "--unordered: output as items end" {
-	run map -P 2 --unordered -- sh -c '[ $0 != 1 ] || while [ ! -e "$1" ]; do sleep 0.01; done; echo $0; touch "$1"' \
-		{} "$COP_TMP/second" ::: 1 2
-	assert_status 0
-	assert_equal "$output" $'2\n1'
+	map -P 2 --unordered -- sh -c '[ $0 != 1 ] || while [ ! -s "$1" ]; do sleep 0.01; done; echo $0' \
+		{} "$COP_TMP/out" ::: 1 2 >"$COP_TMP/out"
+	assert_equal "$(cat "$COP_TMP/out")" $'2\n1'
 }
 
 @test "standard error stays with its item, and goes to standard error" {
@@ -292,7 +291,9 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 		--pipe -- cat ::: a
 		--json --tag -- echo
 		--tga -- echo
-		--node x -- echo
+		--node
+		--supervisor x -- echo
+		--nodes x -- echo
 		-z -- echo
 		--joblog
 	END
@@ -576,6 +577,20 @@ nasty_start() {
 	cmp "$COP_TMP/letter" "$COP_TMP/before"
 }
 
+@test "a log that is in use is not begun anew" {
+	mkfifo "$COP_TMP/go"
+	map_start -P 2 --joblog "$COP_TMP/log" -- sh -c '[ $0 = 1 ] || read x <"$1"' {} "$COP_TMP/go" ::: 1 2
+	wait_until 10 grep -q '^1' "$COP_TMP/log"
+	run map --joblog "$COP_TMP/log" -- touch ::: "$COP_TMP/ran"
+	assert_status 102
+	assert_equal "$output" "coppice: map: $COP_TMP/log is the log of another one that is running"
+	echo >"$COP_TMP/go"
+	map_wait
+	assert_equal "$MAP_STATUS" 0
+	[ ! -e "$COP_TMP/ran" ]
+	[ "$(wc -l <"$COP_TMP/log")" = 3 ]
+}
+
 @test "a torn last line of the log is cut off" {
 	map --joblog "$COP_TMP/log" -- true ::: 1 2
 	printf '3\t:\t1795916215.0' >>"$COP_TMP/log"
@@ -594,7 +609,8 @@ nasty_start() {
 		"$COPPICE" map -P 4 --joblog "$COP_TMP/log" --resume -- echo item \
 			<"$COP_TMP/in" >>"$COP_TMP/all" 2>/dev/null 3>&- 4>&- &
 		MAP=$!
-		"$COP_PYTHON" -c 'import random, time; time.sleep(random.uniform(0.01, 0.15))' # a random instant is the point
+		"$COP_PYTHON" -c 'import random, sys, time; time.sleep(random.uniform(0.01, 0.15 + int(sys.argv[1]) / 400))' \
+			"$i" # a random instant is the point; later on a slow machine
 		victim=$MAP
 		[ $((i % 2)) = 0 ] || victim=$(runner) || victim=$MAP
 		kill -KILL $victim 2>/dev/null || true

@@ -128,9 +128,9 @@ bool joblog_has(struct joblog *l, uint64_t seq)
 
 /* --- opening --- */
 
-static int lock(int fd)
+static int lock(int fd, bool wait)
 {
-	int64_t until = clock_mono_ms() + LOCK_WAIT_MS;
+	int64_t until = clock_mono_ms() + (wait ? LOCK_WAIT_MS : 0);
 
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
@@ -197,7 +197,8 @@ int joblog_open(struct joblog *l, const struct map_options *o)
 		diag_error_errno("map: unable to open %s", o->joblog);
 		return -1;
 	}
-	if (lock(l->fd) < 0) {
+	/* what is to be resumed may end first; to erase what somebody has just finished is never meant */
+	if (lock(l->fd, o->resume) < 0) {
 		diag_error("map: %s is the log of another one that is running", o->joblog);
 		return -1;
 	}
