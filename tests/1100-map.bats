@@ -1,7 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
-# shellcheck disable=SC2154,SC2016,SC1083 # {} as it is; bats' run sets status and output; scripts of items in single quotes
+# {} as it is; bats' run sets status and output; scripts of items in single quotes; files written and read apart;
+# options that a helper may be given
+# shellcheck disable=SC2154,SC2016,SC1083,SC2094,SC2119,SC2120
 #
 # coppice map: items in, output in order, and nothing left running, whatever is killed.
 
@@ -38,7 +40,7 @@ runner() {
 }
 
 nothing_runs() {
-	[ -z "$(marked | grep -v cop_test)" ]
+	! marked | grep -v cop_test >/dev/null
 }
 
 # --- items and words -----------------------------------------------------------------------
@@ -169,7 +171,7 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 @test "--results: output in files; an item is no path" {
 	map --results "$COP_TMP/res" -- sh -c 'echo "$0"; echo e >&2' ::: a ../../x .. /etc "" >/dev/null 2>&1
 	cd "$COP_TMP/res/1"
-	assert_equal "$(ls -A | wc -l)" 5
+	assert_equal "$(find . -mindepth 1 -maxdepth 1 | wc -l)" 5
 	assert_equal "$(cat a/stdout a/stderr a/seq)" $'a\ne\n1'
 	assert_equal "$(cat '\.._.._x/stdout' 2>/dev/null || cat '\..\_..\_x/stdout')" ../../x
 	[ ! -e "$COP_TMP/x" ]
@@ -352,7 +354,8 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 }
 
 @test "what an item leaves running ends with it" {
-	run map -P 1 -- sh -c '[ $0 = 2 ] && { cat "$1"; exit; }; setsid sleep 1000 & sleep 1000 & echo $! >"$1"' {} "$COP_TMP/pid" ::: 1 2
+	run map -P 1 -- sh -c '[ $0 = 2 ] && { cat "$1"; exit; }; setsid sleep 1000 & sleep 1000 & echo $! >"$1"' \
+		{} "$COP_TMP/pid" ::: 1 2
 	assert_status 0
 	assert_gone "$output"
 	nothing_runs
@@ -361,7 +364,8 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 # --- nothing is left -----------------------------------------------------------------------
 
 # An item that starts what nobody waits for, twice, and says that it is there.
-nasty='trap "" TERM HUP INT; (setsid sh -c "trap \"\" TERM; echo >>\"$1\"; sleep 1000; :" &) ; (sleep 1000 & ) ; while :; do sleep 1000; done'
+nasty='trap "" TERM HUP INT; (setsid sh -c "trap \"\" TERM; echo >>\"$1\"; sleep 1000; :" &) ; (sleep 1000 & )
+	while :; do sleep 1000; done'
 
 nasty_start() {
 	map_start "$@" -P 2 -- sh -c "$nasty" {} "$COP_TMP/up" ::: 1 2 3
@@ -399,7 +403,7 @@ nasty_start() {
 		"$COP_PYTHON" -c 'import sys, time; time.sleep(int(sys.argv[1]) * 0.004)' "$i" # a random instant is the point
 		victim=$MAP
 		[ $((i % 2)) = 0 ] || victim=$(runner) || victim=$MAP
-		kill -KILL $victim 2>/dev/null || true
+		kill -KILL "$victim" 2>/dev/null || true
 		map_wait
 		wait_until 10 nothing_runs
 	done
@@ -431,7 +435,8 @@ nasty_start() {
 	run "$COP_PYTHON" - "$COPPICE" <<-'END'
 		import os, signal, subprocess, sys
 		for sig in signal.SIGINT, signal.SIGTERM:
-		    p = subprocess.Popen([sys.argv[1], "map", "--line-buffer", "--", "sh", "-c", "echo; exec sleep 1000", "", "{}", ":::", "1"],
+		    p = subprocess.Popen(
+		        [sys.argv[1], "map", "--line-buffer", "--", "sh", "-c", "echo; exec sleep 1000", ":::", "1"],
 		        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 		    p.stdout.readline() # it runs
 		    p.send_signal(sig)
@@ -493,12 +498,13 @@ nasty_start() {
 # --- lazy ----------------------------------------------------------------------------------
 
 @test "an endless input is read as slots become free, and a slow first item lets only so many pass" {
-	yes | timeout 60 "$COPPICE" map -P 2 -- sh -c 'echo >>"$1"; [ {#} != 1 ] || { touch "$1.1"; while :; do sleep 1; done; }' {} "$COP_TMP/n" \
+	yes | timeout 60 "$COPPICE" map -P 2 -- sh -c \
+		'echo >>"$1"; [ {#} != 1 ] || { touch "$1.1"; while :; do sleep 1; done; }' {} "$COP_TMP/n" \
 		>"$COP_TMP/out" 2>/dev/null 3>&- 4>&- &
 	local job=$!
 	settled() {
 		local before
-		before=$(cat "$COP_TMP/n" 2>/dev/null | wc -l)
+		before=$(wc -l 2>/dev/null <"$COP_TMP/n")
 		"$COP_PYTHON" -c 'import time; time.sleep(0.5)' # that nothing more happens is what is looked for
 		[ "$before" -gt 2 ] && [ "$before" = "$(wc -l <"$COP_TMP/n")" ]
 	}
@@ -512,13 +518,14 @@ nasty_start() {
 
 @test "a slow reader of the output slows the reading of the input" {
 	mkfifo "$COP_TMP/slow"
-	yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | "$COPPICE" map -P 2 -- sh -c 'echo >>"$1"; head -c 4000 /dev/zero' {} "$COP_TMP/n" \
+	yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | "$COPPICE" map -P 2 -- sh -c \
+		'echo >>"$1"; head -c 4000 /dev/zero' {} "$COP_TMP/n" \
 		>"$COP_TMP/slow" 2>/dev/null 3>&- 4>&- &
 	local job=$!
 	exec 5<"$COP_TMP/slow"
 	stands() {
 		local before
-		before=$(cat "$COP_TMP/n" 2>/dev/null | wc -l)
+		before=$(wc -l 2>/dev/null <"$COP_TMP/n")
 		"$COP_PYTHON" -c 'import time; time.sleep(0.3)' # as above
 		[ "$before" = "$(wc -l <"$COP_TMP/n")" ]
 	}
@@ -613,7 +620,7 @@ nasty_start() {
 			"$i" # a random instant is the point; later on a slow machine
 		victim=$MAP
 		[ $((i % 2)) = 0 ] || victim=$(runner) || victim=$MAP
-		kill -KILL $victim 2>/dev/null || true
+		kill -KILL "$victim" 2>/dev/null || true
 		map_wait
 	done
 	wait_until 10 nothing_runs
