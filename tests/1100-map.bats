@@ -1,7 +1,9 @@
 #!/usr/bin/env bats
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
-# shellcheck disable=SC2154,SC2016,SC1083 # {} as it is; bats' run sets status and output; scripts of items in single quotes
+# {} as it is; bats' run sets status and output; scripts of items in single quotes; files written and read apart;
+# options that a helper may be given
+# shellcheck disable=SC2154,SC2016,SC1083,SC2094,SC2119,SC2120
 #
 # coppice map: items in, output in order, and nothing left running, whatever is killed.
 
@@ -38,7 +40,7 @@ runner() {
 }
 
 nothing_runs() {
-	[ -z "$(marked | grep -v cop_test)" ]
+	! marked | grep -v cop_test >/dev/null
 }
 
 # --- items and words -----------------------------------------------------------------------
@@ -110,10 +112,9 @@ nothing_runs() {
 # --- output --------------------------------------------------------------------------------
 
 @test "--unordered: output as items end" {
-	run map -P 2 --unordered -- sh -c '[ $0 != 1 ] || while [ ! -e "$1" ]; do sleep 0.01; done; echo $0; touch "$1"' \
-		{} "$COP_TMP/second" ::: 1 2
-	assert_status 0
-	assert_equal "$output" $'2\n1'
+	map -P 2 --unordered -- sh -c '[ $0 != 1 ] || while [ ! -s "$1" ]; do sleep 0.01; done; echo $0' \
+		{} "$COP_TMP/out" ::: 1 2 >"$COP_TMP/out"
+	assert_equal "$(cat "$COP_TMP/out")" $'2\n1'
 }
 
 @test "standard error stays with its item, and goes to standard error" {
@@ -144,6 +145,7 @@ nothing_runs() {
 @test "without room in the directory for it, an item is held up until it can be kept" {
 	TMPDIR=/nonexistent map_start -P 2 -- sh -c '[ $0 = 1 ] || exec yes; sleep 1000' ::: 1 2
 	wait_until 10 grep -q 'wait for its turn' "$COP_TMP/err"
+	grep -q 'aside in TMPDIR, /nonexistent: ' "$COP_TMP/err"
 	[ "$(marked | wc -l)" -ge 3 ]
 	kill -INT $MAP
 	kill -HUP $MAP
@@ -169,10 +171,21 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 @test "--results: output in files; an item is no path" {
 	map --results "$COP_TMP/res" -- sh -c 'echo "$0"; echo e >&2' ::: a ../../x .. /etc "" >/dev/null 2>&1
 	cd "$COP_TMP/res/1"
-	assert_equal "$(ls -A | wc -l)" 5
+	assert_equal "$(find . -mindepth 1 -maxdepth 1 | wc -l)" 5
 	assert_equal "$(cat a/stdout a/stderr a/seq)" $'a\ne\n1'
 	assert_equal "$(cat '\.._.._x/stdout' 2>/dev/null || cat '\..\_..\_x/stdout')" ../../x
 	[ ! -e "$COP_TMP/x" ]
+}
+
+@test "--results: the directory is made, or missed, before anything runs" {
+	run map --results "$COP_TMP/a/b//c/" -- echo ::: 1
+	assert_status 0
+	assert_equal "$(cat "$COP_TMP/a/b/c/1/1/stdout")" 1
+	touch "$COP_TMP/file"
+	run map --results "$COP_TMP/file/x" -- touch ::: "$COP_TMP/ran"
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write results to $COP_TMP/file/x: Not a directory"
+	[ ! -e "$COP_TMP/ran" ]
 }
 
 @test "--dry-run runs nothing, and prints what a shell would read" {
@@ -181,12 +194,45 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 	assert_equal "${lines[0]}" "touch '$COP_TMP/a b'"
 	eval "${lines[1]}"
 	[ -e "$COP_TMP/it's" ]
+	mkdir "$COP_TMP/bin"
+	printf '#!/bin/sh\nprintf "%%s." "$0" "$@"\n' >"$COP_TMP/bin/if"
+	cp "$COP_TMP/bin/if" "$COP_TMP/bin/A=1"
+	chmod +x "$COP_TMP/bin/if" "$COP_TMP/bin/A=1"
+	for first in if A=1; do
+		map -0 --dry-run -- "$first" x < <(printf 'a\n\tb\r\0') >"$COP_TMP/line"
+		assert_equal "$(PATH=$COP_TMP/bin:$PATH sh "$COP_TMP/line")" "$COP_TMP/bin/$first.x."$'a\n\tb\r.'
+	done
 	[ ! -e "$COP_TMP/a b" ]
 }
 
 @test "no progress where there is no terminal" {
 	run map --progress --bar --eta -- echo ::: 1
 	assert_equal "$output" 1
+}
+
+@test "an empty environment is one" {
+	run env -i "$COPPICE" map -- /usr/bin/env ::: A=1 3>&- 4>&-
+	assert_status 0
+	assert_match "$output" '^INVOCATION_ID=[0-9a-f]+'
+	assert_match "$output" 'A=1$'
+}
+
+@test "an input or output that is closed: 102, and one line" {
+	run bash -c '"$COPPICE" map -- echo ::: 1 >&-'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write standard output: Bad file descriptor"
+	run bash -c '"$COPPICE" map -- echo <&-'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to read the input: Bad file descriptor"
+	run bash -c '"$COPPICE" map -- echo ::: 1 <&-'
+	assert_status 0
+	assert_equal "$output" 1
+}
+
+@test "on a terminal: the line is drawn when it changes" {
+	command -v script >/dev/null || skip "no script(1)"
+	script -qec "'$COPPICE' map --bar -- sleep ::: 1.5" /dev/null </dev/null >"$COP_TMP/tty" 3>&- 4>&-
+	assert_equal "$(grep -o '0/1 done, 1 running' "$COP_TMP/tty" | wc -l)" 1
 }
 
 # --- how it ends ---------------------------------------------------------------------------
@@ -247,7 +293,9 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 		--pipe -- cat ::: a
 		--json --tag -- echo
 		--tga -- echo
-		--node x -- echo
+		--node
+		--supervisor x -- echo
+		--nodes x -- echo
 		-z -- echo
 		--joblog
 	END
@@ -306,7 +354,8 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 }
 
 @test "what an item leaves running ends with it" {
-	run map -P 1 -- sh -c '[ $0 = 2 ] && { cat "$1"; exit; }; setsid sleep 1000 & sleep 1000 & echo $! >"$1"' {} "$COP_TMP/pid" ::: 1 2
+	run map -P 1 -- sh -c '[ $0 = 2 ] && { cat "$1"; exit; }; setsid sleep 1000 & sleep 1000 & echo $! >"$1"' \
+		{} "$COP_TMP/pid" ::: 1 2
 	assert_status 0
 	assert_gone "$output"
 	nothing_runs
@@ -315,7 +364,8 @@ assert j["attempts"] == 1 and j["slot"] == 1 and j["pid"] > 1 and j["ran_ms"] >=
 # --- nothing is left -----------------------------------------------------------------------
 
 # An item that starts what nobody waits for, twice, and says that it is there.
-nasty='trap "" TERM HUP INT; (setsid sh -c "trap \"\" TERM; echo >>\"$1\"; sleep 1000; :" &) ; (sleep 1000 & ) ; while :; do sleep 1000; done'
+nasty='trap "" TERM HUP INT; (setsid sh -c "trap \"\" TERM; echo >>\"$1\"; sleep 1000; :" &) ; (sleep 1000 & )
+	while :; do sleep 1000; done'
 
 nasty_start() {
 	map_start "$@" -P 2 -- sh -c "$nasty" {} "$COP_TMP/up" ::: 1 2 3
@@ -353,7 +403,7 @@ nasty_start() {
 		"$COP_PYTHON" -c 'import sys, time; time.sleep(int(sys.argv[1]) * 0.004)' "$i" # a random instant is the point
 		victim=$MAP
 		[ $((i % 2)) = 0 ] || victim=$(runner) || victim=$MAP
-		kill -KILL $victim 2>/dev/null || true
+		kill -KILL "$victim" 2>/dev/null || true
 		map_wait
 		wait_until 10 nothing_runs
 	done
@@ -378,6 +428,24 @@ nasty_start() {
 	kill -INT $MAP
 	map_wait
 	assert_equal "$MAP_STATUS" 130
+	nothing_runs
+}
+
+@test "ended by a signal, it dies by it" {
+	run "$COP_PYTHON" - "$COPPICE" <<-'END'
+		import os, signal, subprocess, sys
+		for sig in signal.SIGINT, signal.SIGTERM:
+		    p = subprocess.Popen(
+		        [sys.argv[1], "map", "--line-buffer", "--", "sh", "-c", "echo; exec sleep 1000", ":::", "1"],
+		        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+		    p.stdout.readline() # it runs
+		    p.send_signal(sig)
+		    assert b"waiting for 1 item" in p.stderr.readline()
+		    p.send_signal(sig)
+		    p.wait(30)
+		    print(p.returncode == -sig)
+	END
+	assert_equal "$output" $'True\nTrue'
 	nothing_runs
 }
 
@@ -421,15 +489,22 @@ nasty_start() {
 	assert_match "$output" 'unable to write standard output: No space'
 }
 
+@test "a value that is wrong is told with what would be right" {
+	run map -P 99999999 -- true
+	assert_status 2
+	assert_match "$output" 'from 1 to 100000'
+}
+
 # --- lazy ----------------------------------------------------------------------------------
 
 @test "an endless input is read as slots become free, and a slow first item lets only so many pass" {
-	yes | timeout 60 "$COPPICE" map -P 2 -- sh -c 'echo >>"$1"; [ {#} != 1 ] || { touch "$1.1"; while :; do sleep 1; done; }' {} "$COP_TMP/n" \
+	yes | timeout 60 "$COPPICE" map -P 2 -- sh -c \
+		'echo >>"$1"; [ {#} != 1 ] || { touch "$1.1"; while :; do sleep 1; done; }' {} "$COP_TMP/n" \
 		>"$COP_TMP/out" 2>/dev/null 3>&- 4>&- &
 	local job=$!
 	settled() {
 		local before
-		before=$(cat "$COP_TMP/n" 2>/dev/null | wc -l)
+		before=$(wc -l 2>/dev/null <"$COP_TMP/n")
 		"$COP_PYTHON" -c 'import time; time.sleep(0.5)' # that nothing more happens is what is looked for
 		[ "$before" -gt 2 ] && [ "$before" = "$(wc -l <"$COP_TMP/n")" ]
 	}
@@ -443,13 +518,14 @@ nasty_start() {
 
 @test "a slow reader of the output slows the reading of the input" {
 	mkfifo "$COP_TMP/slow"
-	yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | "$COPPICE" map -P 2 -- sh -c 'echo >>"$1"; head -c 4000 /dev/zero' {} "$COP_TMP/n" \
+	yes xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx | "$COPPICE" map -P 2 -- sh -c \
+		'echo >>"$1"; head -c 4000 /dev/zero' {} "$COP_TMP/n" \
 		>"$COP_TMP/slow" 2>/dev/null 3>&- 4>&- &
 	local job=$!
 	exec 5<"$COP_TMP/slow"
 	stands() {
 		local before
-		before=$(cat "$COP_TMP/n" 2>/dev/null | wc -l)
+		before=$(wc -l 2>/dev/null <"$COP_TMP/n")
 		"$COP_PYTHON" -c 'import time; time.sleep(0.3)' # as above
 		[ "$before" = "$(wc -l <"$COP_TMP/n")" ]
 	}
@@ -482,6 +558,46 @@ nasty_start() {
 	assert_equal "$(wc -l <"$COP_TMP/log")" 2
 }
 
+@test "--dry-run with --resume prints what would run, and changes no log" {
+	run map --joblog "$COP_TMP/log" --resume --dry-run -- echo ::: 0 1
+	assert_status 0
+	assert_equal "$output" $'echo 0\necho 1'
+	[ ! -e "$COP_TMP/log" ]
+	map --joblog "$COP_TMP/log" -- sh -c 'exit $0' ::: 0 1 >/dev/null || [ $? = 1 ]
+	printf '3\t:\t1795916215.0' >>"$COP_TMP/log"
+	cp "$COP_TMP/log" "$COP_TMP/before"
+	run map --joblog "$COP_TMP/log" --resume --dry-run -- echo ::: 0 1 2
+	assert_status 0
+	assert_equal "$output" 'echo 2'
+	run map --joblog "$COP_TMP/log" --resume-failed --dry-run -- echo ::: 0 1 2
+	assert_equal "$output" $'echo 1\necho 2'
+	cmp "$COP_TMP/log" "$COP_TMP/before"
+}
+
+@test "a file that is no log is not resumed, and stays as it is" {
+	printf 'my letter\nto you' >"$COP_TMP/letter"
+	cp "$COP_TMP/letter" "$COP_TMP/before"
+	run map --joblog "$COP_TMP/letter" --resume -- touch ::: "$COP_TMP/x"
+	assert_status 102
+	assert_equal "$output" "coppice: map: $COP_TMP/letter has something in it that is no log"
+	[ ! -e "$COP_TMP/x" ]
+	cmp "$COP_TMP/letter" "$COP_TMP/before"
+}
+
+@test "a log that is in use is not begun anew" {
+	mkfifo "$COP_TMP/go"
+	map_start -P 2 --joblog "$COP_TMP/log" -- sh -c '[ $0 = 1 ] || read x <"$1"' {} "$COP_TMP/go" ::: 1 2
+	wait_until 10 grep -q '^1' "$COP_TMP/log"
+	run map --joblog "$COP_TMP/log" -- touch ::: "$COP_TMP/ran"
+	assert_status 102
+	assert_equal "$output" "coppice: map: $COP_TMP/log is the log of another one that is running"
+	echo >"$COP_TMP/go"
+	map_wait
+	assert_equal "$MAP_STATUS" 0
+	[ ! -e "$COP_TMP/ran" ]
+	[ "$(wc -l <"$COP_TMP/log")" = 3 ]
+}
+
 @test "a torn last line of the log is cut off" {
 	map --joblog "$COP_TMP/log" -- true ::: 1 2
 	printf '3\t:\t1795916215.0' >>"$COP_TMP/log"
@@ -500,10 +616,11 @@ nasty_start() {
 		"$COPPICE" map -P 4 --joblog "$COP_TMP/log" --resume -- echo item \
 			<"$COP_TMP/in" >>"$COP_TMP/all" 2>/dev/null 3>&- 4>&- &
 		MAP=$!
-		"$COP_PYTHON" -c 'import random, time; time.sleep(random.uniform(0.01, 0.15))' # a random instant is the point
+		"$COP_PYTHON" -c 'import random, sys, time; time.sleep(random.uniform(0.01, 0.15 + int(sys.argv[1]) / 400))' \
+			"$i" # a random instant is the point; later on a slow machine
 		victim=$MAP
 		[ $((i % 2)) = 0 ] || victim=$(runner) || victim=$MAP
-		kill -KILL $victim 2>/dev/null || true
+		kill -KILL "$victim" 2>/dev/null || true
 		map_wait
 	done
 	wait_until 10 nothing_runs
@@ -512,12 +629,31 @@ nasty_start() {
 	seq 1000 | diff - <(tail -n +2 "$COP_TMP/log" | cut -f 1 | sort -n)
 }
 
+@test "a log that cannot be written: 102, one line, and no output but of what is in it" {
+	run bash -c 'trap "" XFSZ; ulimit -f 1; seq 40 | timeout 60 "$COPPICE" map -P 3 --joblog "$COP_TMP/log" -- \
+		sh -c "echo \$0; echo e\$0 >>\"\$1\"" {} "$COP_TMP/ran" >"$COP_TMP/out"'
+	assert_status 102
+	assert_equal "$output" "coppice: map: unable to write $COP_TMP/log: File too large"
+	tail -n +2 "$COP_TMP/log" | cut -f 1 | diff - "$COP_TMP/out"
+	[ -s "$COP_TMP/out" ]
+	run bash -c 'seq 40 | timeout 60 "$COPPICE" map --joblog "$COP_TMP/log" --resume -- echo >>"$COP_TMP/out"'
+	assert_status 0
+	seq 40 | diff - "$COP_TMP/out"
+}
+
 # --- too little of everything --------------------------------------------------------------
 
 @test "with few descriptors it runs fewer at a time" {
 	run bash -c 'ulimit -n 24; seq 30 | timeout 60 "$COPPICE" map -P 20 -- echo'
 	assert_status 0
 	assert_equal "$output" "$(seq 30)"
+}
+
+@test "with descriptors for one, one at a time" {
+	run bash -c 'seq 5 >"$COP_TMP/in"; ulimit -n 10
+		timeout 60 "$COPPICE" map -P 8 -- echo <"$COP_TMP/in" >"$COP_TMP/out" 2>"$COP_TMP/err"' 3>&- 4>&-
+	assert_status 0
+	seq 5 | diff - "$COP_TMP/out"
 }
 
 @test "with few processes it runs fewer at a time" {

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-FileCopyrightText: The Coppice authors
 # SPDX-License-Identifier: ISC
+# scripts in single quotes; variables of one test
+# shellcheck disable=SC2016,SC2030,SC2031
 #
 # coppice task: a command under a supervisor of a node, as if it ran here.
 
@@ -108,7 +110,8 @@ d|$long|"
 }
 
 @test "signals go to the command" {
-	"$COPPICE" task tasks -- sh -c "trap 'echo got; exit 3' USR1; echo \$\$ >'$COP_TMP/main'; while :; do sleep 0.01; done" \
+	"$COPPICE" task tasks -- sh -c \
+		"trap 'echo got; exit 3' USR1; echo \$\$ >'$COP_TMP/main'; while :; do sleep 0.01; done" \
 		>"$COP_TMP/out" 3>&- 4>&- &
 	TASK=$!
 	wait_until "$COP_DEADLINE" test -s "$COP_TMP/main"
@@ -119,7 +122,8 @@ d|$long|"
 }
 
 @test "killed here, it is gone there, with what it has started" {
-	"$COPPICE" task tasks -- sh -c "setsid sleep 1000 & echo \$! >'$COP_TMP/other'; echo \$\$ >'$COP_TMP/main'; wait" 3>&- 4>&- &
+	"$COPPICE" task tasks -- sh -c \
+		"setsid sleep 1000 & echo \$! >'$COP_TMP/other'; echo \$\$ >'$COP_TMP/main'; wait" 3>&- 4>&- &
 	TASK=$!
 	wait_until "$COP_DEADLINE" test -s "$COP_TMP/main"
 	MAIN=$(cat "$COP_TMP/main")
@@ -162,7 +166,8 @@ item 2
 item 3
 item 4"
 	wait_until "$COP_DEADLINE" none_left
-	assert_equal "$(cop events --json --since 0 | jq -r 'select(.event == "exit" and .pid) | .reason' | sort | tr '\n' ' ')" \
+	assert_equal "$(cop events --json --since 0 |
+		jq -r 'select(.event == "exit" and .pid) | .reason' | sort | tr '\n' ' ')" \
 		"exit:1 exit:1 normal normal "
 }
 
@@ -178,6 +183,34 @@ item 4"
 
 two_run() {
 	[ "$(tasks)" = 2 ] && [ -s "$COP_TMP/1" ] && [ -s "$COP_TMP/2" ]
+}
+
+is_stopped() {
+	grep -q '^State:.T' "/proc/$1/status"
+}
+
+is_not_stopped() {
+	grep -q '^State:.[SR]' "/proc/$1/status"
+}
+
+@test "map: stopped by TSTP, so are the commands in the node; they go on with CONT; killed, they are" {
+	"$COPPICE" map --node demo -P 2 -- sh -c "echo \$\$ >'$COP_TMP/{}'; exec sleep 1000" ::: 1 2 3 3>&- 4>&- &
+	TASK=$!
+	wait_until "$COP_DEADLINE" two_run
+	MAIN=$(cat "$COP_TMP/1")
+	kill -s TSTP "$TASK"
+	wait_until "$COP_DEADLINE" is_stopped "$MAIN"
+	wait_until "$COP_DEADLINE" is_stopped "$(cat "$COP_TMP/2")"
+	wait_until "$COP_DEADLINE" is_stopped "$TASK"
+	kill -s CONT "$TASK"
+	wait_until "$COP_DEADLINE" is_not_stopped "$MAIN"
+	wait_until "$COP_DEADLINE" is_not_stopped "$(cat "$COP_TMP/2")"
+	kill -s TSTP "$TASK"
+	wait_until "$COP_DEADLINE" is_stopped "$MAIN"
+	kill -9 "$TASK"
+	ended 137
+	assert_gone "$(cat "$COP_TMP/2")"
+	wait_until "$COP_DEADLINE" none_left
 }
 
 @test "map: killed, it leaves nothing in the node" {

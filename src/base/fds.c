@@ -97,6 +97,13 @@ int fds_set_cloexec(int fd, bool on)
 	return fcntl(fd, F_SETFD, on ? FD_CLOEXEC : 0);
 }
 
+static unsigned filled; /* a bit for each of 0, 1 and 2 */
+
+bool fds_was_closed(int fd)
+{
+	return (filled & 1u << fd) != 0;
+}
+
 int fds_fill_std(void)
 {
 	int fd;
@@ -105,6 +112,8 @@ int fds_fill_std(void)
 		fd = open("/dev/null", O_RDWR);
 		if (fd < 0)
 			return -1;
+		if (fd < 3)
+			filled |= 1u << fd;
 	} while (fd < 3);
 	close(fd);
 	return 0;

@@ -25,6 +25,8 @@ int fds_set_nonblock(int fd, bool on);
 int fds_set_cloexec(int fd, bool on);
 /* Makes sure that 0, 1 and 2 are open (on /dev/null), so that no descriptor of ours becomes one. */
 int fds_fill_std(void);
+/* Tells whether it had to be, for 0, 1 or 2: what is read there is nothing, and what is written is lost. */
+bool fds_was_closed(int fd);
 /* Raises the soft descriptor limit to the hard one; the old pair is kept for children. */
 void fds_raise_limit(void);
 /* The soft limit that was in force at start (for children), or 0 if never raised. */

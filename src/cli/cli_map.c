@@ -10,16 +10,20 @@
 #include <errno.h>
 #include <getopt.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/diag.h"
+#include "base/fds.h"
 #include "base/text.h"
 #include "cli/cli.h"
+#include "cli/cli_task.h"
 #include "map/map.h"
 
 #define JOBS_MAX 100000
+#define JOBS_EXPECTED "N, +N or N%, N from 1 to 100000"
 #define BLOCK_DEFAULT (1u << 20)
 #define BLOCK_MAX (1u << 30)
 #define BACKOFF_MAX_MS 60000
@@ -144,10 +148,10 @@ static int set_jobs(struct map_options *o, const char *s)
 		memcpy(text, s, n - 1);
 		text[n - 1] = '\0';
 		if (text_to_i64(text, 1, JOBS_MAX, &v) < 0)
-			return wrong('P', s, "N, +N or N%");
+			return wrong('P', s, JOBS_EXPECTED);
 		v = v * processors() / 100;
 	} else if (text_to_i64(s, 1, JOBS_MAX, &v) < 0) {
-		return wrong('P', s, "N, +N or N%");
+		return wrong('P', s, JOBS_EXPECTED);
 	}
 	o->jobs = v < 1 ? 1 : v > JOBS_MAX ? JOBS_MAX : (unsigned)v;
 	return 0;
@@ -417,6 +421,31 @@ static int cut(struct map_options *o, int argc, char **argv, int *head_r)
 	return 0;
 }
 
+/* Ended by a signal, so that a shell's loop ends, too; all is cleaned up by now. */
+static int end_as(int status)
+{
+	static const int ours[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
+	size_t i;
+
+	for (i = 0; i < sizeof ours / sizeof ours[0]; i++)
+		if (status == 128 + ours[i])
+			return task_end_as(ours[i]);
+	return status;
+}
+
+/* An input that is not there is no empty one, and output is not to be lost. */
+static bool lacks_std(const struct map_options *o)
+{
+	errno = EBADF;
+	if (!o->args && fds_was_closed(STDIN_FILENO))
+		diag_error_errno("map: unable to read the input");
+	else if (fds_was_closed(STDOUT_FILENO))
+		diag_error_errno("map: unable to write standard output");
+	else
+		return false;
+	return true;
+}
+
 int cli_map(int argc, char **argv, int *asked_r)
 {
 	struct map_options o = { .jobs = processors(), .max_args = 1, .timeout_ms = -1 };
@@ -432,9 +461,11 @@ int cli_map(int argc, char **argv, int *asked_r)
 		return CLI_USAGE;
 	if (o.block == 0)
 		o.block = BLOCK_DEFAULT;
+	if (lacks_std(&o))
+		return MAP_BROKEN;
 	if (node && !o.dry_run && cli_map_under_node(&o, node, supervisor ? supervisor : "tasks") != 0)
 		return MAP_BROKEN;
-	return map_run(&o);
+	return end_as(map_run(&o));
 }
 
 /* An option of any command whose argument is the next word. */

@@ -56,5 +56,6 @@ int cli_map_under_node(struct map_options *o, const char *node, const char *supe
 	memcpy(words + k, o->cmd, o->n_cmd * sizeof *words);
 	o->cmd = (char *const *)(uintptr_t)words; /* until the end of the process */
 	o->n_cmd += k;
+	o->tells_stop = true;
 	return 0;
 }

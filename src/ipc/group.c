@@ -363,6 +363,11 @@ int group_count_children(void)
 	return proc_count_children();
 }
 
+void group_forget_children(void)
+{
+	proc_forget_children();
+}
+
 void group_invocation(pid_t pid, char inv_r[GROUP_INVOCATION + 1])
 {
 	proc_invocation(pid, inv_r);

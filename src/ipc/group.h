@@ -95,6 +95,8 @@ typedef bool group_known_f(void *ctx, pid_t pid);
 void group_kill_strays(group_known_f *known, void *ctx);
 /* Counts this process's children, adopted and dead ones included; -1 where the kernel has no list of them. */
 int group_count_children(void);
+/* Closes the descriptor that counting keeps open; the next time it is opened again. */
+void group_forget_children(void);
 /* Finds the INVOCATION_ID in a process's environment; "" if it cannot be read or has none. */
 void group_invocation(pid_t pid, char inv_r[GROUP_INVOCATION + 1]);
 /* KILLs everything in the base's cgroup, the caller too if it is in it; nothing without a cgroup. */

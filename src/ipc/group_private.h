@@ -63,6 +63,7 @@ bool proc_each_child(proc_child_f *f, void *ctx);
 
 /* Counts the children of this process, dead ones included; -1 without a list of them. Keeps a descriptor. */
 int proc_count_children(void);
+void proc_forget_children(void);
 
 /* --- directories without opendir(3), which allocates --- */
 

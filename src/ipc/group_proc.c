@@ -7,6 +7,7 @@
  * child, and an unreaped child of ours cannot change its number: it is safe to signal.
  * The list of children is exact, because only we remove from it, by reaping. Never allocates.
  */
+#include "base/fds.h"
 #include "ipc/group_private.h"
 
 #include <errno.h>
@@ -171,23 +172,29 @@ bool proc_each_child(proc_child_f *f, void *ctx)
 	return seen;
 }
 
+static int counted_fd = -1;
+
+void proc_forget_children(void)
+{
+	fds_close(&counted_fd);
+}
+
 int proc_count_children(void)
 {
-	static int fd = -1;
 	static pid_t owner;
 	char buf[2048];
 	off_t at = 0;
 	ssize_t n, i;
 	int count = 0;
 
-	if (owner != getpid()) { /* after a fork it is the parent's list */
+	if (owner != getpid()) /* after a fork it is the parent's list */
+		proc_forget_children();
+	if (counted_fd < 0) {
 		owner = getpid();
 		snprintf(buf, sizeof buf, "/proc/self/task/%d/children", (int)owner);
-		if (fd >= 0)
-			close(fd);
-		fd = open(buf, O_RDONLY | O_CLOEXEC);
+		counted_fd = open(buf, O_RDONLY | O_CLOEXEC);
 	}
-	while ((n = pread(fd, buf, sizeof buf, at)) > 0) {
+	while ((n = pread(counted_fd, buf, sizeof buf, at)) > 0) {
 		for (i = 0; i < n; i++)
 			count += buf[i] == ' ';
 		at += n;

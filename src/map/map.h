@@ -48,6 +48,7 @@ struct map_options {
 	const char *joblog, *results; /* NULL: none */
 	bool resume, resume_failed;
 	bool progress, bar, eta;
+	bool tells_stop;    /* CMD passes TSTP on to what it stands for, and STOP would reach only itself */
 };
 
 /* Runs the command for each item and waits until nothing of it is left. Returns the program's exit status;

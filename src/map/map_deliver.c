@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/diag.h"
+#include "base/fds.h"
 #include "map/map_private.h"
 
 /* --- lines and their tags --- */
@@ -126,9 +127,11 @@ static void log_it(struct run *r)
 		return;
 	if (!r->o->line_buffer)
 		ledger_line(l);
-	if (write(r->log.fd, l->line, l->len) != (ssize_t)l->len) {
+	if (fds_write_all(r->log.fd, l->line, l->len) < 0) {
 		diag_error_errno("map: unable to write %s", r->o->joblog);
 		r->closed = true; /* no more output than lines */
+		if (!r->o->line_buffer)
+			ledger_undo(l, r->log.fd);
 		run_break(r, MAP_BROKEN);
 	}
 	ledger_idle(l);

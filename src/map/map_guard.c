@@ -89,7 +89,7 @@ int map_run(const struct map_options *o)
 	pid_t guard = getpid(), runner;
 	int status;
 
-	if (joblog_open(&log, o) < 0)
+	if (joblog_open(&log, o) < 0 || (o->results && !o->dry_run && results_prepare(o) < 0))
 		return MAP_BROKEN;
 	if (log.fd >= 0 && !(ledger = ledger_make())) {
 		diag_error_errno("map: unable to make shared memory");

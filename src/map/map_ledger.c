@@ -89,6 +89,17 @@ static void complete_line(const struct ledger *l, int log)
 		diag_error_errno("map: unable to write the log");
 }
 
+void ledger_undo(struct ledger *l, int log)
+{
+	/* from here on the guard undoes it, too; what is left of the line then is torn, and cut off when it is read */
+	atomic_store(&l->phase, LEDGER_OUTPUT);
+	if (l->log_base >= 0 && ftruncate(log, l->log_base) < 0)
+		diag_error_errno("map: unable to take back a line of the log");
+	take_back(l, 0);
+	take_back(l, 1);
+	ledger_idle(l);
+}
+
 void ledger_settle(struct ledger *l, int log)
 {
 	switch ((enum map_ledger_phase)atomic_load(&l->phase)) {

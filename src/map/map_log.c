@@ -23,6 +23,7 @@
 #include "map/map_private.h"
 
 #define HEADER "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
+#define HEADING_MIN (sizeof "Seq\tHost" - 1) /* by which a log is known */
 #define LOCK_WAIT_MS 10000 /* a runner that was killed is still burying its items */
 
 /* --- reading --- */
@@ -85,22 +86,27 @@ static bool parse(const char *line, uint64_t *seq_r, bool *good_r)
 	return true;
 }
 
-/* Reads what is there; -1 with errno. Whatever follows the last newline was torn, and is cut off. */
-static int read_log(struct joblog *l, const struct map_options *o)
+/* Reads what is there; -1 with errno, EILSEQ if it is no log. What follows the *whole_r bytes up to the last newline
+ * was torn. */
+static int read_log(struct joblog *l, const struct map_options *o, off_t *whole_r)
 {
 	FILE *f = fdopen(dup(l->fd), "r");
 	char *line = NULL;
 	size_t size = 0;
-	off_t whole = 0;
 	uint64_t seq;
 	ssize_t n;
-	bool good, failed;
+	bool good, failed, foreign = false;
 
 	if (!f)
 		return -1;
 	rewind(f);
-	while ((n = getline(&line, &size, f)) > 0 && line[n - 1] == '\n') {
-		whole += n;
+	*whole_r = 0;
+	while (!foreign && (n = getline(&line, &size, f)) > 0) {
+		/* never write into, or cut, what is somebody's file; the heading itself may be torn */
+		foreign = *whole_r == 0 && strncmp(line, HEADER, (size_t)n < HEADING_MIN ? (size_t)n : HEADING_MIN) != 0;
+		if (line[n - 1] != '\n')
+			break;
+		*whole_r += n;
 		if (parse(line, &seq, &good) && (good || !o->resume_failed))
 			add_done(l, seq);
 	}
@@ -108,7 +114,9 @@ static int read_log(struct joblog *l, const struct map_options *o)
 	free(line);
 	fclose(f);
 	join_spans(l);
-	return failed || ftruncate(l->fd, whole) < 0 ? -1 : 0;
+	if (foreign)
+		errno = EILSEQ;
+	return failed || foreign ? -1 : 0;
 }
 
 bool joblog_has(struct joblog *l, uint64_t seq)
@@ -120,9 +128,9 @@ bool joblog_has(struct joblog *l, uint64_t seq)
 
 /* --- opening --- */
 
-static int lock(int fd)
+static int lock(int fd, bool wait)
 {
-	int64_t until = clock_mono_ms() + LOCK_WAIT_MS;
+	int64_t until = clock_mono_ms() + (wait ? LOCK_WAIT_MS : 0);
 
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
 		if (errno != EWOULDBLOCK && errno != EINTR)
@@ -134,9 +142,19 @@ static int lock(int fd)
 	return 0;
 }
 
+static int say_unusable(const struct map_options *o)
+{
+	if (errno == EILSEQ)
+		diag_error("map: %s has something in it that is no log", o->joblog);
+	else
+		diag_error_errno("map: unable to read or write %s", o->joblog);
+	return -1;
+}
+
 static int prepare(struct joblog *l, const struct map_options *o)
 {
 	struct stat st;
+	off_t whole;
 
 	if (fstat(l->fd, &st) < 0)
 		return -1;
@@ -144,32 +162,47 @@ static int prepare(struct joblog *l, const struct map_options *o)
 		return o->resume ? -1 : 0;
 	if (!o->resume && ftruncate(l->fd, 0) < 0)
 		return -1;
-	if (o->resume && read_log(l, o) < 0)
+	if (o->resume && (read_log(l, o, &whole) < 0 || ftruncate(l->fd, whole) < 0))
 		return -1;
 	if (fstat(l->fd, &st) < 0)
 		return -1;
 	return st.st_size > 0 ? 0 : fds_write_all(l->fd, HEADER, strlen(HEADER));
 }
 
+/* What would be left out, and nothing else: neither made nor changed. */
+static int look_into(struct joblog *l, const struct map_options *o)
+{
+	off_t whole;
+
+	if (!o->resume)
+		return 0;
+	l->fd = open(o->joblog, O_RDONLY | O_CLOEXEC);
+	if (l->fd < 0 && errno == ENOENT)
+		return 0;
+	if (l->fd < 0 || read_log(l, o, &whole) < 0)
+		return say_unusable(o);
+	fds_close(&l->fd);
+	return 0;
+}
+
 int joblog_open(struct joblog *l, const struct map_options *o)
 {
 	*l = (struct joblog){ .fd = -1 };
-	if (!o->joblog || o->dry_run)
+	if (!o->joblog)
 		return 0;
+	if (o->dry_run)
+		return look_into(l, o);
 	l->fd = open(o->joblog, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
 	if (l->fd < 0) {
 		diag_error_errno("map: unable to open %s", o->joblog);
 		return -1;
 	}
-	if (lock(l->fd) < 0) {
+	/* what is to be resumed may end first; to erase what somebody has just finished is never meant */
+	if (lock(l->fd, o->resume) < 0) {
 		diag_error("map: %s is the log of another one that is running", o->joblog);
 		return -1;
 	}
-	if (prepare(l, o) < 0) {
-		diag_error_errno("map: unable to read or write %s", o->joblog);
-		return -1;
-	}
-	return 0;
+	return prepare(l, o) < 0 ? say_unusable(o) : 0;
 }
 
 /* --- writing --- */
@@ -183,7 +216,7 @@ size_t joblog_line(struct run *r, const struct item *it, char *buf, size_t size)
 	    it->start_us / 1000000, (int)(it->start_us / 1000 % 1000), (double)it->ran_ns / 1e9, it->out[0].total,
 	    it->timed_out ? -1 : it->exit, it->sig);
 	words_expand(&r->words, it, it->number, &words);
-	n += words_quote(&words, buf + n, size - n - 1);
+	n += words_quote(&words, true, buf + n, size - n - 1);
 	buf[n++] = '\n';
 	return n;
 }

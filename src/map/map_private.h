@@ -26,6 +26,7 @@
 #define MAP_KEEP_ALL (64u << 20)   /* of all */
 #define MAP_PIECE (64u << 10)      /* bytes read, written or transformed at a time */
 #define MAP_LINE_KEEP (256u << 10) /* --line-buffer: bytes of a line that has not ended */
+#define MAP_PROGRESS_MAX 512       /* bytes of the line of --progress */
 #define MAP_GRACE_MS 500           /* between TERM and KILL */
 
 #define MAP_CHUNKS 8               /* memfds that are kept */
@@ -57,6 +58,8 @@ void ledger_output(struct ledger *l, int log);
 /* It is written: the line follows. */
 void ledger_line(struct ledger *l);
 void ledger_idle(struct ledger *l);
+/* The line cannot be written: takes back what there is of it, and the output. */
+void ledger_undo(struct ledger *l, int log);
 /* In the guard: completes what the dead runner began, or undoes it. */
 void ledger_settle(struct ledger *l, int log);
 
@@ -174,8 +177,9 @@ void words_init(struct words *w, const struct map_options *o);
 /* Makes the argument vector for an item. */
 void words_expand(const struct words *w, const struct item *it, unsigned number, struct strings *s);
 void strings_fini(struct strings *s);
-/* Writes the vector as a shell would read it, on one line; cut at size. Returns the length. */
-size_t words_quote(const struct strings *s, char *buf, size_t size);
+/* Writes the vector as a shell would read it; cut at size. One_line: a newline is written as $'\n', which not every
+ * shell knows. Returns the length. */
+size_t words_quote(const struct strings *s, bool one_line, char *buf, size_t size);
 /* Finds the program, as execvp(3) would. Returns 0, or the errno. */
 int words_find(const char *name, char *path, size_t size);
 
@@ -310,6 +314,8 @@ size_t joblog_line(struct run *r, const struct item *it, char *buf, size_t size)
 
 /* --- map_results.c --- */
 
+/* Makes the directory, with those above it, before anything is run. 0, or -1: said. */
+int results_prepare(const struct map_options *o);
 /* 0, or -1: said. */
 int results_write(struct run *r, struct item *it);
 
@@ -326,6 +332,8 @@ int policy_status(const struct run *r);
 
 struct progress {
 	bool on, shown;
+	char line[MAP_PROGRESS_MAX]; /* that is shown */
+	size_t len;
 	int64_t start_ms;
 	struct loop_timer timer;
 };

@@ -16,7 +16,6 @@
 #include "map/map_private.h"
 
 #define DRAW_MS 200
-#define LINE_MAX_BYTES 512
 
 static uint64_t total(const struct run *r)
 {
@@ -53,12 +52,27 @@ static int add_bar(const struct run *r, char *line, int n, size_t size, uint64_t
 	return n + snprintf(line + n, size - (size_t)n, "]");
 }
 
+/* Only what has changed: a terminal that is watched, or recorded, need not be told the same. */
+static void show(struct run *r, const char *line, size_t n)
+{
+	struct progress *p = &r->progress;
+
+	if (sink_pending(&r->sink[1]) > 0 || (p->shown && n == p->len && memcmp(line, p->line, n) == 0))
+		return;
+	sink_put(&r->sink[1], "\r", 1);
+	sink_put(&r->sink[1], line, n);
+	sink_put(&r->sink[1], "\033[K", 3);
+	memcpy(p->line, line, n);
+	p->len = n;
+	p->shown = true;
+}
+
 static void draw(struct loop_timer *t)
 {
 	struct run *r = t->ctx;
 	size_t width = columns() - 1;
 	uint64_t all = total(r);
-	char line[LINE_MAX_BYTES];
+	char line[MAP_PROGRESS_MAX];
 	int n;
 
 	n = snprintf(line, sizeof line, "%" PRIu64, r->ended_n + r->skipped);
@@ -73,12 +87,7 @@ static void draw(struct loop_timer *t)
 		n = add_bar(r, line, n, sizeof line, all, width);
 	if ((size_t)n > width)
 		n = (int)width;
-	if (sink_pending(&r->sink[1]) == 0) {
-		sink_put(&r->sink[1], "\r", 1);
-		sink_put(&r->sink[1], line, (size_t)n);
-		sink_put(&r->sink[1], "\033[K", 3);
-		r->progress.shown = true;
-	}
+	show(r, line, (size_t)n);
 	loop_timer_set(&r->loop, t, r->loop.now_ms + DRAW_MS, draw, r);
 }
 

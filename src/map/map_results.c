@@ -107,6 +107,45 @@ static int write_seq(const struct item *it, int dir)
 	return result;
 }
 
+/* The directory itself and those above it. */
+static int make_all(const char *path)
+{
+	char part[PATH_MAX];
+	size_t n;
+
+	if (strlen(path) >= sizeof part) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	for (n = strcspn(path + 1, "/") + 1;; n += strcspn(path + n + 1, "/") + 1) {
+		memcpy(part, path, n);
+		part[n] = '\0';
+		if (mkdir(part, 0777) < 0 && errno != EEXIST)
+			return -1;
+		if (path[n] == '\0')
+			return 0;
+	}
+}
+
+int results_prepare(const struct map_options *o)
+{
+	int top = -1, one = -1;
+
+	if (make_all(o->results) == 0)
+		top = enter(AT_FDCWD, o->results);
+	if (top >= 0)
+		one = enter(top, "1");
+	if (one < 0 || faccessat(one, ".", W_OK | X_OK, AT_EACCESS) < 0) {
+		diag_error_errno("map: unable to write results to %s", o->results);
+		fds_close(&top);
+		fds_close(&one);
+		return -1;
+	}
+	fds_close(&top);
+	fds_close(&one);
+	return 0;
+}
+
 int results_write(struct run *r, struct item *it)
 {
 	int dir = open_dir(r, it);

@@ -278,6 +278,8 @@ static void breathed(struct loop_timer *t)
 static void take_breath(struct run *r, struct item *it)
 {
 	r->ahead = it;
+	if (r->running == 0)
+		group_forget_children(); /* perhaps the one descriptor that is missing */
 	if (r->running == 0 && r->breaths >= BREATHS) {
 		diag_error_errno("map: unable to start item %" PRIu64, it->seq);
 		run_break(r, MAP_BROKEN);
@@ -297,7 +299,7 @@ static void dry_run(struct run *r, struct item *it)
 	words_expand(&r->words, it, 1, &words);
 	c->cap = 4 * (words.len + words.n) + 16;
 	c->mem = map_grow(c->mem, c->cap, 1);
-	c->len = words_quote(&words, c->mem, c->cap - 1);
+	c->len = words_quote(&words, false, c->mem, c->cap - 1);
 	c->mem[c->len++] = '\n';
 	c->total = c->len;
 	r->kept += c->len;
@@ -491,7 +493,7 @@ static void pump(void *ctx)
 static void suspend(struct run *r, bool on)
 {
 	r->suspended = on;
-	slots_signal(r, on ? SIGSTOP : SIGCONT);
+	slots_signal(r, !on ? SIGCONT : r->o->tells_stop ? SIGTSTP : SIGSTOP);
 }
 
 static void interrupted(struct run *r, int sig)
@@ -505,7 +507,8 @@ static void interrupted(struct run *r, int sig)
 		return;
 	}
 	if (r->running > 0)
-		diag_warn("map: waiting for %u items; again: kill them", r->running);
+		diag_warn("map: waiting for %u item%s; again: kill %s", r->running, r->running > 1 ? "s" : "",
+		    r->running > 1 ? "them" : "it");
 	stop_starting(r);
 }
 

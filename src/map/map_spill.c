@@ -15,14 +15,19 @@
 #include "base/diag.h"
 #include "map/map_private.h"
 
-static int make(void)
+static const char *directory(void)
 {
 	const char *dir = getenv("TMPDIR");
+
+	return dir && dir[0] == '/' ? dir : "/tmp";
+}
+
+static int make(void)
+{
+	const char *dir = directory();
 	char name[4096];
 	int fd;
 
-	if (!dir || dir[0] != '/')
-		dir = "/tmp";
 	fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
 	if (fd >= 0 || (size_t)snprintf(name, sizeof name, "%s/map.XXXXXX", dir) >= sizeof name)
 		return fd;
@@ -47,7 +52,8 @@ int spill_put(struct spill *s, const char *data, size_t len, struct extent *e_r)
 	}
 	if (done < len) {
 		if (!s->told)
-			diag_warn_errno("map: unable to write output aside: it must wait for its turn");
+			diag_warn_errno("map: unable to write output aside in TMPDIR, %s: it must wait for its turn",
+			    directory());
 		s->told = s->full = true;
 		return -1;
 	}

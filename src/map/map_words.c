@@ -213,10 +213,29 @@ static bool is_plain(const char *s)
 	return *s != '\0' && s[strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-")] == '\0';
 }
 
-static bool has_control(const char *s)
+/* Where a command begins, a shell takes these for something else. */
+static bool is_special(const char *s)
+{
+	static const char *const reserved[] = { "if", "then", "elif", "else", "fi", "case", "esac", "for", "select", "while",
+		"until", "do", "done", "in", "function", "time", "coproc" };
+	size_t i;
+
+	for (i = 0; i < sizeof reserved / sizeof reserved[0]; i++)
+		if (strcmp(s, reserved[i]) == 0)
+			return true;
+	return strchr(s, '=') != NULL;
+}
+
+static bool is_space(char c)
+{
+	return c == '\n' || c == '\t' || c == '\r';
+}
+
+/* What single quotes cannot have: with one_line, anything that is not to be seen, else what a terminal may obey. */
+static bool has_control(const char *s, bool one_line)
 {
 	for (; *s != '\0'; s++)
-		if ((unsigned char)*s < 0x20 || *s == 0x7f)
+		if (((unsigned char)*s < 0x20 || *s == 0x7f) && (one_line || !is_space(*s)))
 			return true;
 	return false;
 }
@@ -238,7 +257,7 @@ static void put_str(struct text *t, const char *s)
 		put(t, *s++);
 }
 
-/* $'...': a control character must not break the line. */
+/* $'...', which not every shell knows. */
 static void quote_control(struct text *t, const char *s)
 {
 	char esc[8];
@@ -261,13 +280,13 @@ static void quote_control(struct text *t, const char *s)
 	put(t, '\'');
 }
 
-static void quote(struct text *t, const char *s)
+static void quote(struct text *t, const char *s, bool first, bool one_line)
 {
-	if (is_plain(s)) {
+	if (is_plain(s) && !(first && is_special(s))) {
 		put_str(t, s);
 		return;
 	}
-	if (has_control(s)) {
+	if (has_control(s, one_line)) {
 		quote_control(t, s);
 		return;
 	}
@@ -281,7 +300,7 @@ static void quote(struct text *t, const char *s)
 	put(t, '\'');
 }
 
-size_t words_quote(const struct strings *s, char *buf, size_t size)
+size_t words_quote(const struct strings *s, bool one_line, char *buf, size_t size)
 {
 	struct text t = { buf, 0, size };
 	size_t i;
@@ -289,7 +308,7 @@ size_t words_quote(const struct strings *s, char *buf, size_t size)
 	for (i = 0; i < s->n; i++) {
 		if (i > 0)
 			put(&t, ' ');
-		quote(&t, s->argv[i]);
+		quote(&t, s->argv[i], i == 0, one_line);
 	}
 	return t.len;
 }

@@ -24,7 +24,7 @@ static void expect_words(char *const *cmd, size_t n, const struct item *it, cons
 
 	words_init(&w, &o);
 	words_expand(&w, it, 3, &s);
-	line[words_quote(&s, line, sizeof line - 1)] = '\0';
+	line[words_quote(&s, true, line, sizeof line - 1)] = '\0';
 	T_EQ_STR(line, expected);
 	strings_fini(&s);
 }
@@ -51,13 +51,27 @@ T_CASE(words_are_quoted)
 	expect_words(cmd, 3, &it, "'a b' '' '$(x)' $'it\\'s\\n\\\\\\x01\\t$x'");
 }
 
+T_CASE(first_words_are_quoted_that_a_shell_would_obey)
+{
+	char *argv[] = { "if", "if", "A=1", "a\n\tb", NULL };
+	struct strings s = { .argv = argv, .n = 4 };
+	char buf[64];
+
+	buf[words_quote(&s, false, buf, sizeof buf - 1)] = '\0';
+	T_EQ_STR(buf, "'if' if A=1 'a\n\tb'");
+	s.argv = argv + 2;
+	s.n = 2;
+	buf[words_quote(&s, true, buf, sizeof buf - 1)] = '\0';
+	T_EQ_STR(buf, "'A=1' $'a\\n\\tb'");
+}
+
 T_CASE(a_line_is_cut_where_it_must_be)
 {
 	char *argv[] = { "abc", "d e", NULL };
 	struct strings s = { .argv = argv, .n = 2 };
 	char buf[8] = "......#";
 
-	T_EQ_INT(words_quote(&s, buf, 6), 6);
+	T_EQ_INT(words_quote(&s, true, buf, 6), 6);
 	T_EQ_STR(buf, "abc 'd#");
 }
 
@@ -204,5 +218,5 @@ T_CASE(a_log_is_read_whatever_is_in_it)
 }
 
 T_MAIN(T_RUN(words_are_replaced), T_RUN(words_are_quoted), T_RUN(a_line_is_cut_where_it_must_be),
-    T_RUN(programs_are_found), T_RUN(output_without_a_line_is_taken_back), T_RUN(what_others_wrote_stays),
+    T_RUN(first_words_are_quoted_that_a_shell_would_obey), T_RUN(programs_are_found), T_RUN(output_without_a_line_is_taken_back), T_RUN(what_others_wrote_stays),
     T_RUN(a_line_that_is_due_is_completed), T_RUN(a_log_is_read_whatever_is_in_it))
