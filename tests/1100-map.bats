@@ -629,6 +629,14 @@ nasty_start() {
 	seq 1000 | diff - <(tail -n +2 "$COP_TMP/log" | cut -f 1 | sort -n)
 }
 
+@test "both outputs in one file: what is not in the log is taken back from it" {
+	run bash -c 'trap "" XFSZ; ulimit -f 1; seq 40 | timeout 60 "$COPPICE" map -P 3 --joblog "$COP_TMP/log" -- \
+		sh -c "echo \$0; echo \$0 >&2" >"$COP_TMP/out" 2>&1'
+	assert_status 102
+	grep -c 'unable to write' "$COP_TMP/out" | grep -qx 1
+	tail -n +2 "$COP_TMP/log" | cut -f 1 | sed p | diff - <(grep -v 'unable to write' "$COP_TMP/out")
+}
+
 @test "a log that cannot be written: 102, one line, and no output but of what is in it" {
 	run bash -c 'trap "" XFSZ; ulimit -f 1; seq 40 | timeout 60 "$COPPICE" map -P 3 --joblog "$COP_TMP/log" -- \
 		sh -c "echo \$0; echo e\$0 >>\"\$1\"" {} "$COP_TMP/ran" >"$COP_TMP/out"'
