@@ -461,7 +461,8 @@ nasty_start() {
 	map_start -P 1 -- sh -c 'while [ ! -e "$1" ]; do echo >>"$1.n"; sleep 0.01; done; echo done' {} "$COP_TMP/go" ::: 1
 	wait_until 10 test -s "$COP_TMP/go.n"
 	kill -TSTP $MAP
-	item_stands() { pgrep -P "$(runner)" -r T >/dev/null; }
+	# of its session, for a shell within vfork(2) waits for a child that is stopped
+	item_stands() { pgrep -s "$(pgrep -P "$(runner)")" -r T >/dev/null; }
 	wait_until 10 item_stands
 	touch "$COP_TMP/go"
 	kill -CONT $MAP
