@@ -461,7 +461,8 @@ nasty_start() {
 	map_start -P 1 -- sh -c 'while [ ! -e "$1" ]; do echo >>"$1.n"; sleep 0.01; done; echo done' {} "$COP_TMP/go" ::: 1
 	wait_until 10 test -s "$COP_TMP/go.n"
 	kill -TSTP $MAP
-	item_stands() { pgrep -P "$(runner)" -r T >/dev/null; }
+	# of its session, for a shell within vfork(2) waits for a child that is stopped
+	item_stands() { pgrep -s "$(pgrep -P "$(runner)")" -r T >/dev/null; }
 	wait_until 10 item_stands
 	touch "$COP_TMP/go"
 	kill -CONT $MAP
@@ -627,6 +628,14 @@ nasty_start() {
 	# whose turn had not come when an earlier one was killed comes before it
 	seq -f 'item %.0f' 1000 | diff - <(sort -k 2n "$COP_TMP/all")
 	seq 1000 | diff - <(tail -n +2 "$COP_TMP/log" | cut -f 1 | sort -n)
+}
+
+@test "both outputs in one file: what is not in the log is taken back from it" {
+	run bash -c 'trap "" XFSZ; ulimit -f 1; seq 40 | timeout 60 "$COPPICE" map -P 3 --joblog "$COP_TMP/log" -- \
+		sh -c "echo \$0; echo \$0 >&2" >"$COP_TMP/out" 2>&1'
+	assert_status 102
+	grep -c 'unable to write' "$COP_TMP/out" | grep -qx 1
+	tail -n +2 "$COP_TMP/log" | cut -f 1 | sed p | diff - <(grep -v 'unable to write' "$COP_TMP/out")
 }
 
 @test "a log that cannot be written: 102, one line, and no output but of what is in it" {

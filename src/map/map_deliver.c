@@ -6,6 +6,7 @@
  * the output takes it and comes back. With a log, an item's output is through before its line is
  * written, and its line before the next item's output begins. Runs in the runner.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -122,16 +123,19 @@ static void begin(struct run *r, struct delivery *d)
 static void log_it(struct run *r)
 {
 	struct ledger *l = r->ledger;
+	int err;
 
 	if (!l || r->sink[0].err != 0 || r->sink[1].err != 0)
 		return;
 	if (!r->o->line_buffer)
 		ledger_line(l);
 	if (fds_write_all(r->log.fd, l->line, l->len) < 0) {
-		diag_error_errno("map: unable to write %s", r->o->joblog);
+		err = errno;
 		r->closed = true; /* no more output than lines */
 		if (!r->o->line_buffer)
-			ledger_undo(l, r->log.fd);
+			ledger_undo(l, r->log.fd); /* before the message, which may go to the same file */
+		errno = err;
+		diag_error_errno("map: unable to write %s", r->o->joblog);
 		run_break(r, MAP_BROKEN);
 	}
 	ledger_idle(l);

@@ -62,6 +62,15 @@ void ledger_idle(struct ledger *l)
 	atomic_store(&l->phase, LEDGER_IDLE);
 }
 
+/* Standard output and standard error are one file, as after 2>&1. */
+static bool is_one_file(const struct ledger *l)
+{
+	struct stat a, b;
+
+	return l->base[0] >= 0 && l->base[0] == l->base[1] && fstat(STDOUT_FILENO, &a) == 0 &&
+	    fstat(STDERR_FILENO, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 /* Only what the runner can have written itself: if the file is longer, somebody else writes to it too. */
 static void take_back(const struct ledger *l, int i)
 {
@@ -70,6 +79,10 @@ static void take_back(const struct ledger *l, int i)
 
 	if (base < 0 || fstat(STDOUT_FILENO + i, &st) < 0)
 		return;
+	if (is_one_file(l)) {
+		done += atomic_load(&l->done[1 - i]);
+		want += atomic_load(&l->want[1 - i]);
+	}
 	now = place(STDOUT_FILENO + i);
 	if (now != st.st_size || now < base + done || now > base + done + want || now == base)
 		return;

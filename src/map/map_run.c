@@ -595,6 +595,8 @@ int runner_main(const struct map_options *o, struct ledger *ledger, struct joblo
 
 	*r = (struct run){ .o = o, .ledger = ledger, .log = *log, .mask = *mask, .guard = guard, .self = getpid(),
 		.spill.fd = -1, .signal_fd = -1, .null_fd = -1 };
+	if (o->tells_stop)
+		sigaddset(&r->mask, SIGTSTP); /* waits until who has just begun can pass it on */
 	if (prepare(r) < 0)
 		return MAP_BROKEN;
 	progress_start(r);
