@@ -37,10 +37,11 @@ static bool takes_tasks(const char *node, const char *supervisor)
 int cli_map_under_node(struct map_options *o, const char *node, const char *supervisor)
 {
 	static char self[PATH_MAX];
-	const char **words = calloc(o->n_cmd + 7, sizeof *words);
+	static const char **words; /* until the end of the process */
 	ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
 	size_t k = 0;
 
+	words = calloc(o->n_cmd + 7, sizeof *words);
 	if (!words || n < 0) {
 		diag_error_errno("map: unable to begin");
 		return MAP_BROKEN;
@@ -54,7 +55,7 @@ int cli_map_under_node(struct map_options *o, const char *node, const char *supe
 	words[k++] = supervisor;
 	words[k++] = "--";
 	memcpy(words + k, o->cmd, o->n_cmd * sizeof *words);
-	o->cmd = (char *const *)(uintptr_t)words; /* until the end of the process */
+	o->cmd = (char *const *)(uintptr_t)words;
 	o->n_cmd += k;
 	o->tells_stop = true;
 	return 0;

@@ -30,7 +30,7 @@
 enum { NO_ORDER = 125 };
 
 struct order {
-	char *dir;
+	char **dir;    /* one word */
 	char **argv, **env;
 	mode_t umask;
 	int fd[TASK_FDS];
@@ -79,7 +79,7 @@ static char **vector(char **at, const char *end, uint32_t n)
 
 static bool read_words(struct order *o, const struct task_order *said)
 {
-	char *words, *at, **dir;
+	char *words, *at;
 	const char *end;
 	struct stat st;
 
@@ -91,8 +91,7 @@ static bool read_words(struct order *o, const struct task_order *said)
 		return false;
 	at = words;
 	end = words + said->len;
-	dir = vector(&at, end, 1);
-	o->dir = dir ? dir[0] : NULL;
+	o->dir = vector(&at, end, 1);
 	o->argv = vector(&at, end, said->n_args);
 	o->env = vector(&at, end, said->n_env);
 	o->umask = (mode_t)said->umask & 0777;
@@ -130,7 +129,7 @@ static _Noreturn void become(const struct order *o, const sigset_t *mask, pid_t 
 	for (i = 0; i < 3; i++)
 		if (dup2(o->fd[i], i) < 0)
 			break;
-	if (i == 3 && chdir(o->dir) == 0)
+	if (i == 3 && chdir(o->dir[0]) == 0)
 		execvp(o->argv[0], o->argv);
 	err = errno;
 	(void)!write(failed, &err, sizeof err);
@@ -242,7 +241,7 @@ static int open_signals(sigset_t *mask)
 
 int cli_task_run(const struct cli_args *a)
 {
-	struct order o = { .fd = { -1, -1, -1, -1 } };
+	static struct order o = { .fd = { -1, -1, -1, -1 } };
 	sigset_t mask;
 	int sock, signals, err;
 	pid_t pid = -1;

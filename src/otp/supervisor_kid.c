@@ -311,12 +311,14 @@ static void start_process(struct kid *k, const struct cop_child *c)
 {
 	struct supervisor *sv = k->sv;
 	struct birth b = { .sv = sv, .spec = c, .down_r = -1 };
+	char label[SEG_NAME] = ""; /* the child does not have ours */
 	int os_pid = 0;
 	struct proc_spawn how = { .f = child_process, .arg = &b, .acks = true, .supervisor = c->supervisor != NULL,
-		.up_fd = sv->up_w, .label = label_of(k, c), .os_pid_r = &os_pid };
+		.up_fd = sv->up_w, .label = label, .os_pid_r = &os_pid };
 	int fd[2] = { -1, -1 };
 	cop_pid pid;
 
+	memcpy(label, label_of(k, c), strnlen(label_of(k, c), sizeof label - 1));
 	if (c->supervisor) {
 		if (pipe2(fd, O_CLOEXEC | O_NONBLOCK) < 0) {
 			no_process(k, errno);

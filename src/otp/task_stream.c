@@ -233,7 +233,7 @@ static bool ring_room(struct cop_stream *s)
 	more = calloc(cap, sizeof *more);
 	if (!more)
 		return false;
-	for (i = s->delivered; i < s->spawned; i++)
+	for (i = s->delivered; s->ring && i < s->spawned; i++)
 		more[i & (cap - 1)] = s->ring[i & (s->ring_cap - 1)];
 	free(s->ring);
 	s->ring = more;

@@ -327,13 +327,14 @@ NODE_CASE(match_and_select)
 NODE_CASE(guards_that_make_no_sense)
 {
 	struct cop_expr deep[40], odd = { .op = COP_X_END }, half = { .op = COP_X_EQ, .a = COP_VALUE };
+	const struct cop_expr *value = COP_VALUE; /* lives as long as this block */
 	size_t i;
 
 	started("d", COP_DUPLICATE, 1);
 	T_EQ_INT(matching(&odd), -EINVAL);
 	T_EQ_INT(matching(&half), -EINVAL);
 	for (i = 0; i < 40; i++)
-		deep[i] = (struct cop_expr){ .op = COP_X_NOT, .a = i < 39 ? &deep[i + 1] : COP_VALUE };
+		deep[i] = (struct cop_expr){ .op = COP_X_NOT, .a = i < 39 ? &deep[i + 1] : value };
 	T_EQ_INT(matching(deep), -EINVAL);
 	T_EQ_INT(matching(deep + 10), 0);
 }

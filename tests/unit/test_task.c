@@ -137,8 +137,8 @@ NODE_CASE(ends)
 	EXPECT_END(t, "normal");
 	EXPECT_EXIT(t.pid, "normal");
 	t = started("segv");
-	EXPECT_END(t, RIG_SANITIZED ? "exit:1" : "signal:SEGV");
-	EXPECT_EXIT(t.pid, RIG_SANITIZED ? "exit:1" : "signal:SEGV");
+	EXPECT_END(t, RIG_SANITIZED ? "signal:ABRT" : "signal:SEGV");
+	EXPECT_EXIT(t.pid, RIG_SANITIZED ? "signal:ABRT" : "signal:SEGV");
 	t = started("too big");
 	EXPECT_END(t, "reply_too_big");
 	EXPECT_EXIT(t.pid, "reply_too_big");
@@ -601,8 +601,8 @@ NODE_CASE_WITH(a_small_quota, .quota = 262144)
 
 	cop_trap_exit(true);
 	t = started("big"); /* it is longer than may be under way */
-	EXPECT_END(t, RIG_SANITIZED ? "exit:1" : "signal:SEGV"); /* cop_msg_new() gave it NULL */
-	EXPECT_EXIT(t.pid, RIG_SANITIZED ? "exit:1" : "signal:SEGV");
+	EXPECT_END(t, RIG_SANITIZED ? "signal:ABRT" : "signal:SEGV"); /* cop_msg_new() gave it NULL */
+	EXPECT_EXIT(t.pid, RIG_SANITIZED ? "signal:ABRT" : "signal:SEGV");
 	t = started("fits");
 	EXPECT_VALUE(t, "fits");
 	EXPECT_EXIT(t.pid, "normal");
