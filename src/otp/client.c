@@ -204,19 +204,24 @@ static int await(struct waiting *w, struct seg_node **reply_r, struct cop_exit *
 	}
 }
 
+struct one {
+	enum proc_kind kind;
+	uint64_t ref;
+};
+
+static bool is_one(void *ctx, const struct seg_node *n)
+{
+	const struct one *one = ctx;
+
+	return atomic_load_explicit(&n->kind, memory_order_relaxed) == one->kind && n->ref == one->ref;
+}
+
 /* Waits for an answer of one kind. NULL: the time is over. */
 static struct seg_node *await_one(enum proc_kind kind, uint64_t ref, int64_t until)
 {
-	struct seg_node *n;
-	uint64_t seen;
+	struct one one = { kind, ref };
 
-	for (;;) {
-		(void)proc_take();
-		seen = proc.taken;
-		if ((n = proc_answer(kind, ref)) || (until >= 0 && clock_mono_ns() >= until))
-			return n;
-		proc_wait(until, seen, -2);
-	}
+	return proc_await_if(is_one, &one, until);
 }
 
 static int respond(struct waiting *w, struct cop_response *response_r)

@@ -296,24 +296,14 @@ static int refused(struct cop_stream *s, struct seg_node *n, struct cop_stream_r
 /* Waits for the supervisor to have started it, as OTP does. 1, or -1 when the stream has failed. */
 static int await_spawned(struct cop_stream *s, struct cop_stream_result *r)
 {
-	struct seg_node *n;
-	uint64_t seen;
+	struct seg_node *n = proc_await_if(is_about_spawn, s, -1);
 
-	for (;;) {
-		(void)proc_take();
-		seen = proc.taken;
-		n = proc_answer_if(is_about_spawn, s);
-		if (!n) {
-			proc_wait(-1, seen, -2);
-			continue;
-		}
-		if (atomic_load(&n->kind) == NODE_DOWN)
-			return stream_monitor_failed(s, r, n);
-		if (n->hprev == STREAM_REFUSED)
-			return refused(s, n, r);
-		proc_done(n);
-		return 1;
-	}
+	if (atomic_load(&n->kind) == NODE_DOWN)
+		return stream_monitor_failed(s, r, n);
+	if (n->hprev == STREAM_REFUSED)
+		return refused(s, n, r);
+	proc_done(n);
+	return 1;
 }
 
 /* 1; 0: there are no more; -1: the stream has failed. */
@@ -363,16 +353,7 @@ bool stream_is_event(void *ctx, const struct seg_node *n)
 
 struct seg_node *stream_next_event(struct cop_stream *s, int64_t until)
 {
-	struct seg_node *n;
-	uint64_t seen;
-
-	for (;;) {
-		(void)proc_take();
-		seen = proc.taken;
-		if ((n = proc_answer_if(stream_is_event, s)) || (until >= 0 && clock_mono_ns() >= until))
-			return n;
-		proc_wait(until, seen, -2);
-	}
+	return proc_await_if(stream_is_event, s, until);
 }
 
 /* A task is over: its result, 1; or the stream fails with it. */

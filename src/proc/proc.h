@@ -261,6 +261,8 @@ struct seg_node *proc_answer(enum proc_kind kind, uint64_t ref);
 /* The oldest one that is wanted. */
 typedef bool proc_wants_f(void *ctx, const struct seg_node *n);
 struct seg_node *proc_answer_if(proc_wants_f *wants, void *ctx);
+/* Waits for it until until_ns, as proc_wait(). NULL: the time is over. */
+struct seg_node *proc_await_if(proc_wants_f *wants, void *ctx, int64_t until_ns);
 void proc_done(struct seg_node *n);
 int64_t proc_deadline_ns(int64_t timeout_ms);
 void proc_descriptors_forked(void);

@@ -524,6 +524,20 @@ void proc_wait(int64_t until_ns, uint64_t seen, int who)
 		proc.budget = proc.seg.spins;
 }
 
+struct seg_node *proc_await_if(proc_wants_f *wants, void *ctx, int64_t until_ns)
+{
+	struct seg_node *n;
+	uint64_t seen;
+
+	for (;;) {
+		(void)proc_take();
+		seen = proc.taken;
+		if ((n = proc_answer_if(wants, ctx)) || (until_ns >= 0 && clock_mono_ns() >= until_ns))
+			return n;
+		proc_wait(until_ns, seen, -2);
+	}
+}
+
 /* --- descriptors and signals --- */
 
 static int need_epoll(void)
